@@ -1,0 +1,211 @@
+/* liblayernorm: layer normalization and RMSNorm for CPUs, behind a C ABI.
+ *
+ * Layer norm of a row x of `cols` elements (Ba, Kiros, Hinton 2016, arXiv:1607.06450):
+ *
+ *     mean = sum(x) / cols
+ *     rstd = 1 / sqrt(sum((x - mean)^2) / cols + eps)
+ *     y    = (x - mean) * rstd * weight + bias
+ *
+ * weight (gamma) and bias (beta) have `cols` elements and are shared by all rows.
+ *
+ * Start with the everyday calls, layernorm_forward_f32() and its siblings: contiguous rows, one
+ * dtype. layernorm_forward() takes an argument struct and does the rest: RMSNorm, mixed dtypes,
+ * strides.
+ *
+ * What holds for every call:
+ *  - It returns a status and never prints, aborts or traps. On any status but LAYERNORM_SUCCESS no
+ *    output has been written, and layernorm_last_error() names the argument and what was wrong.
+ *  - The bits of a row's result depend on that row, weight, bias and eps only: not on the
+ *    instruction set, the number of threads, the other rows, the alignment or the optional outputs.
+ *    (Which NaN a NaN is, its sign and payload, is not covered.)
+ *  - float32, float16 and bfloat16 compute in float32, float64 in float64; sums and rstd are
+ *    finished in twice that precision.
+ *  - Calls may come from any number of threads at once.
+ *  - y may be x itself, with the same strides and dtype; any other overlap of an output with
+ *    an input or another output is refused.
+ *  - A pointer needs the alignment of its element type and no more.
+ *  - rows == 0 succeeds and writes nothing; with cols == 0, mean and rstd are NaN (0/0).
+ *  - Finite input whose exact result is finite gives that result, also where the sums overflow or
+ *    underflow in float32. A constant row gives exactly bias. NaN or infinity in a row gives what
+ *    the formula gives in IEEE arithmetic, in that row only.
+ *
+ * Set up from the environment, read once at the first call:
+ *   LAYERNORM_ISA          x86-64, x86-64-v3 or x86-64-v4: use this instruction set and not the
+ *                          best that the CPU has. A name that is unknown or that the CPU lacks makes
+ *                          every computing call return LAYERNORM_ERROR_ISA.
+ *   LAYERNORM_NUM_THREADS  the initial value of layernorm_set_num_threads(). Anything but a whole
+ *                          number from 1 to 1024 makes every computing call return
+ *                          LAYERNORM_ERROR_NUM_THREADS until that setter has been called.
+ */
+#ifndef LAYERNORM_H
+#define LAYERNORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version ---------------------------------------------------------------------------------- */
+
+#define LAYERNORM_VERSION_MAJOR 0
+#define LAYERNORM_VERSION_MINOR 1
+#define LAYERNORM_VERSION_PATCH 0
+/* The version as one number: 10000 * major + 100 * minor + patch. */
+#define LAYERNORM_VERSION                                                                          \
+  (LAYERNORM_VERSION_MAJOR * 10000 + LAYERNORM_VERSION_MINOR * 100 + LAYERNORM_VERSION_PATCH)
+
+/* LAYERNORM_VERSION of the library that is loaded. */
+int32_t layernorm_version(void);
+
+/* ---- Status ----------------------------------------------------------------------------------- */
+
+/* The values are part of the ABI: one is added, none is ever changed. */
+typedef enum layernorm_status {
+  LAYERNORM_SUCCESS = 0,
+  LAYERNORM_ERROR_NULL_POINTER = 1, /* a pointer is NULL where data is needed */
+  LAYERNORM_ERROR_SIZE = 2,         /* a size is negative, or a product of sizes overflows */
+  LAYERNORM_ERROR_EPS = 3,          /* eps is negative, NaN or infinite */
+  LAYERNORM_ERROR_DTYPE = 4,        /* not a layernorm_dtype */
+  LAYERNORM_ERROR_NORM = 5,         /* not a layernorm_norm, or an argument that it does not have */
+  LAYERNORM_ERROR_FLAGS = 6,        /* an unknown flag is set */
+  LAYERNORM_ERROR_STRUCT_SIZE = 7,  /* struct_size is not one that this library knows */
+  LAYERNORM_ERROR_STRIDE = 8,       /* two elements of an output would share an address */
+  LAYERNORM_ERROR_OVERLAP = 9,      /* an output overlaps an input or another output */
+  LAYERNORM_ERROR_ALIGNMENT = 10,   /* a pointer is not a multiple of its element's size */
+  LAYERNORM_ERROR_ISA = 11,         /* LAYERNORM_ISA is unknown, or the CPU lacks it */
+  LAYERNORM_ERROR_NUM_THREADS = 12, /* a number of threads outside 1...1024 */
+  LAYERNORM_ERROR_OUT_OF_MEMORY = 13
+} layernorm_status;
+
+/* The name of a status, such as "LAYERNORM_ERROR_EPS". Never NULL; valid for ever. */
+const char *layernorm_status_string(layernorm_status status);
+
+/* What was wrong in the last call that failed on this thread: one sentence that begins with the
+ * argument's name. Never NULL; empty before the first failure. Valid until the next call that
+ * fails on this thread. */
+const char *layernorm_last_error(void);
+
+/* ---- Everyday calls --------------------------------------------------------------------------- */
+
+/* Layer norm of each row of a contiguous x[rows][cols] into y[rows][cols].
+ *
+ *   rows, cols   0 or more
+ *   weight       [cols], or NULL for ones
+ *   bias         [cols], or NULL for zeros
+ *   eps          0 or more, finite
+ *   mean, rstd   [rows], each written unless it is NULL; float32 for float16, bfloat16 and float32,
+ *                float64 for float64
+ *
+ * float16 (IEEE binary16) and bfloat16 are passed as their bits in uint16_t.
+ *
+ * @return LAYERNORM_SUCCESS, or NULL_POINTER, SIZE, EPS, OVERLAP, ALIGNMENT, ISA, NUM_THREADS */
+layernorm_status layernorm_forward_f32(int64_t rows, int64_t cols, const float *x,
+                                       const float *weight, const float *bias, float eps, float *y,
+                                       float *mean, float *rstd);
+layernorm_status layernorm_forward_f64(int64_t rows, int64_t cols, const double *x,
+                                       const double *weight, const double *bias, double eps,
+                                       double *y, double *mean, double *rstd);
+layernorm_status layernorm_forward_f16(int64_t rows, int64_t cols, const uint16_t *x,
+                                       const uint16_t *weight, const uint16_t *bias, float eps,
+                                       uint16_t *y, float *mean, float *rstd);
+layernorm_status layernorm_forward_bf16(int64_t rows, int64_t cols, const uint16_t *x,
+                                        const uint16_t *weight, const uint16_t *bias, float eps,
+                                        uint16_t *y, float *mean, float *rstd);
+
+/* ---- General call ----------------------------------------------------------------------------- */
+
+typedef enum layernorm_dtype {
+  LAYERNORM_DTYPE_DEFAULT = 0, /* x: float32; every other tensor: the dtype of x */
+  LAYERNORM_F32 = 1,
+  LAYERNORM_F64 = 2,
+  LAYERNORM_F16 = 3, /* IEEE binary16 */
+  LAYERNORM_BF16 = 4
+} layernorm_dtype;
+
+typedef enum layernorm_norm {
+  LAYERNORM_NORM_LAYER = 0
+} layernorm_norm;
+
+/* Arguments of layernorm_forward(). Begin with LAYERNORM_FORWARD_ARGS_INIT; a field that is zero
+ * has its default.
+ *
+ * x and y have the shape [batch][rows][cols]; each row of cols elements is normalized. Their
+ * strides, in elements, are {batch, row, col} in an array of three, or NULL for contiguous. A
+ * stride may be negative; a stride of x may be 0. For example, normalization over the channels of a
+ * contiguous [N][C][H*W] tensor is batch = N, rows = H*W, cols = C, strides {C*H*W, 1, H*W}.
+ *
+ * The computation is in float64 if x_dtype is float64, else in float32, whatever the other dtypes. */
+typedef struct layernorm_forward_args {
+  size_t struct_size;          /* sizeof(layernorm_forward_args) */
+  double eps;                  /* 0 or more, finite */
+  uint64_t flags;              /* none yet: 0 */
+  layernorm_norm norm;         /* LAYERNORM_NORM_LAYER */
+  layernorm_dtype x_dtype;     /* dtype of x */
+  layernorm_dtype y_dtype;     /* dtype of y */
+  layernorm_dtype param_dtype; /* dtype of weight and bias */
+  int64_t batch;               /* 0 means 1 */
+  int64_t rows;                /* rows in each batch entry */
+  int64_t cols;                /* the normalized size */
+  const void *x;               /* [batch][rows][cols] */
+  const int64_t *x_strides;    /* 3 strides, or NULL: contiguous */
+  const void *weight;          /* [cols], contiguous, or NULL: ones */
+  const void *bias;            /* [cols], contiguous, or NULL: zeros */
+  void *y;                     /* [batch][rows][cols] */
+  const int64_t *y_strides;    /* 3 strides, or NULL: contiguous */
+  void *mean;                  /* [batch][rows] or NULL: not wanted; float64 if x is, else float32 */
+  void *rstd;                  /* as mean */
+} layernorm_forward_args;
+
+#define LAYERNORM_FORWARD_ARGS_INIT                                                                \
+  {                                                                                                \
+    sizeof(layernorm_forward_args), 1e-5, 0, LAYERNORM_NORM_LAYER, LAYERNORM_DTYPE_DEFAULT,        \
+        LAYERNORM_DTYPE_DEFAULT, LAYERNORM_DTYPE_DEFAULT, 0, 0, 0, NULL, NULL, NULL, NULL, NULL,   \
+        NULL, NULL, NULL                                                                           \
+  }
+
+/* Layer norm as described by `args`.
+ *
+ * Element-contiguous rows of one dtype run at the speed of the everyday calls, whatever the batch
+ * and row strides. Other strides and dtypes are gathered row by row through a buffer.
+ *
+ * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_ */
+layernorm_status layernorm_forward(const layernorm_forward_args *args);
+
+/* ---- Instruction set and threads -------------------------------------------------------------- */
+
+/* The instruction set in use: "x86-64", "x86-64-v3" or "x86-64-v4"; "portable" on other machines.
+ * NULL if LAYERNORM_ISA is unknown or the CPU lacks it; then layernorm_last_error() says so. */
+const char *layernorm_isa(void);
+
+/* How many threads one call may use, the caller's included. */
+int32_t layernorm_get_num_threads(void);
+
+/* Sets how many threads one call may use, for the whole process: 1 to 1024, or 0 for the default,
+ * one for each CPU that the process may run on. Small work runs on the caller's thread alone.
+ *
+ * @return LAYERNORM_SUCCESS or LAYERNORM_ERROR_NUM_THREADS */
+layernorm_status layernorm_set_num_threads(int32_t num_threads);
+
+/* Part `index` of the work of one call. */
+typedef void (*layernorm_task)(void *task_context, int64_t index);
+
+/* Runs task(task_context, i) once for each i in 0 ..< count, in any order and on any threads, and
+ * returns when all of them have returned. */
+typedef void (*layernorm_parallel_for)(void *context, int64_t count, layernorm_task task,
+                                       void *task_context);
+
+/* Hands the work of calls that are worth more than one thread to `parallel_for`, with `context` as
+ * its first argument, instead of to the library's own threads: so the host's pool is used.
+ * NULL for parallel_for goes back to the library's own. layernorm_get_num_threads() stays the bound
+ * on `count`. Takes effect for calls that begin after it has returned.
+ *
+ * @return LAYERNORM_SUCCESS */
+layernorm_status layernorm_set_parallel_for(layernorm_parallel_for parallel_for, void *context);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LAYERNORM_H */
