@@ -53,7 +53,7 @@ toolchain:
 # One stamp for each requirements file: pip runs again only where the file has changed.
 .venv/installed/%.txt: %.txt | toolchain
 	@echo "installing $< into .venv"
-	@.venv/bin/pip install --quiet $(PIP_FLAGS) --requirement $<
+	@.venv/bin/python -m pip install --quiet $(PIP_FLAGS) --requirement $<
 	@mkdir -p $(@D)
 	@touch $@
 

@@ -27,23 +27,20 @@ static FILE *open_file(const char *folder, const char *name) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%s", folder, name);
   FILE *file = fopen(path, "rb");
-  if (!file)
-    fail(path, "cannot be opened");
+  if (!file) fail(path, "cannot be opened");
   return file;
 }
 
 static void *new_array(size_t count, size_t size) {
   void *array = calloc(count, size);
-  if (!array)
-    fail("calloc", "no memory");
+  if (!array) fail("calloc", "no memory");
   return array;
 }
 
 static void *read_array(const char *folder, const char *name, size_t count, size_t size) {
   void *array = new_array(count, size);
   FILE *file = open_file(folder, name);
-  if (fread(array, size, count, file) != count)
-    fail(name, "is too short");
+  if (fread(array, size, count, file) != count) fail(name, "is too short");
   fclose(file);
   return array;
 }
@@ -52,14 +49,11 @@ static void plain_loop(int64_t rows, int64_t cols, const float *x, const float *
                        const float *bias, float eps, float *y) {
   for (int64_t r = 0; r < rows; r++, x += cols, y += cols) {
     float mean = 0, var = 0;
-    for (int64_t c = 0; c < cols; c++)
-      mean += x[c];
+    for (int64_t c = 0; c < cols; c++) mean += x[c];
     mean /= (float)cols;
-    for (int64_t c = 0; c < cols; c++)
-      var += (x[c] - mean) * (x[c] - mean);
+    for (int64_t c = 0; c < cols; c++) var += (x[c] - mean) * (x[c] - mean);
     float rstd = 1 / sqrtf(var / (float)cols + eps);
-    for (int64_t c = 0; c < cols; c++)
-      y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
+    for (int64_t c = 0; c < cols; c++) y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
   }
 }
 
@@ -69,8 +63,7 @@ static double largest_error(int64_t rows, int64_t cols, const float *y, const do
   double largest = 0;
   for (int64_t r = 0; r < rows; r++, y += cols, exact += cols) {
     double squares = 0;
-    for (int64_t c = 0; c < cols; c++)
-      squares += exact[c] * exact[c];
+    for (int64_t c = 0; c < cols; c++) squares += exact[c] * exact[c];
     double rms = sqrt(squares / (double)cols);
     for (int64_t c = 0; c < cols; c++) {
       double unit = ldexp(1, ilogb(fmax(fabs(exact[c]), rms)) - (FLT_MANT_DIG - 1));
@@ -100,17 +93,14 @@ static double median(double *values, size_t count) {
 
 static void print_values(const char *name, const float *values) {
   printf("  %-7s", name);
-  for (int i = 0; i < 6; i++)
-    printf("%9.4f", values[i]);
+  for (int i = 0; i < 6; i++) printf("%9.4f", values[i]);
   printf("  ...\n");
 }
 
 int main(int argc, char **argv) {
-  if (argc != 2)
-    fail("usage", "demo FOLDER, such as examples/data/minilm");
+  if (argc != 2) fail("usage", "demo FOLDER, such as examples/data/minilm");
   const char *folder = argv[1];
-  if (!layernorm_isa())
-    fail("layernorm_isa", layernorm_last_error());
+  if (!layernorm_isa()) fail("layernorm_isa", layernorm_last_error());
 
   FILE *sentences = open_file(folder, "sentences.txt");
   char line[256];
@@ -122,8 +112,7 @@ int main(int argc, char **argv) {
          layernorm_version() / 10000, layernorm_version() / 100 % 100, layernorm_version() % 100,
          layernorm_isa(), (int)layernorm_get_num_threads());
   printf("In:  hidden states of all-MiniLM-L6-v2, %ld tokens x %ld features, of\n", rows, cols);
-  while (fgets(line, sizeof line, sentences))
-    printf("  %s", strchr(line, ' '));
+  while (fgets(line, sizeof line, sentences)) printf("  %s", strchr(line, ' '));
   fclose(sentences);
 
   size_t count = (size_t)(rows * cols);
