@@ -10,7 +10,8 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 export PYTHON JOBS
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 installed = $(patsubst %,.venv/installed/%,$(1))
@@ -28,10 +29,11 @@ demo: build $(call installed,examples/requirements.txt) ## build, then run the e
 .PHONY: build
 build: toolchain ## build build/liblayernorm.so
 	@cmake -G Ninja -S . -B build -DCMAKE_BUILD_TYPE=Release
-	@cmake --build build
+	@cmake --build build --target layernorm
 
 .PHONY: test
 test: build $(call installed,$(TEST_REQUIREMENTS)) ## build, then run every test
+	@cmake --build build
 	@tools/test
 
 .PHONY: format
