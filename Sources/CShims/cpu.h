@@ -1,0 +1,64 @@
+/* What this CPU and its operating system support, and its floating-point modes. */
+#ifndef LAYERNORM_SHIMS_CPU_H
+#define LAYERNORM_SHIMS_CPU_H
+
+#include <stdint.h>
+
+/* The highest x86-64 microarchitecture level (x86-64 psABI, "Micro-Architecture Levels") up to 4
+ * whose instructions the CPU has and whose registers the operating system saves; 1 at least. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static inline int32_t ln_x86_64_level(void) {
+  unsigned a, b, c, d, features;
+  if (!__get_cpuid(1, &a, &b, &features, &d)) return 1;
+  const unsigned fma = 1u << 12, movbe = 1u << 22, osxsave = 1u << 27, avx = 1u << 28,
+                 f16c = 1u << 29;
+  const unsigned leaf1 = fma | movbe | osxsave | avx | f16c;
+  if ((features & leaf1) != leaf1) return 1;
+  unsigned saved, saved_high;
+  __asm__("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
+  if ((saved & 0x06) != 0x06) return 1;
+  if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || !(c & 1u << 5)) return 1; /* LZCNT */
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 1;
+  const unsigned bmi1 = 1u << 3, avx2 = 1u << 5, bmi2 = 1u << 8;
+  if ((b & (bmi1 | avx2 | bmi2)) != (bmi1 | avx2 | bmi2)) return 1;
+  const unsigned avx512f = 1u << 16, avx512dq = 1u << 17, avx512cd = 1u << 28, avx512bw = 1u << 30,
+                 avx512vl = 1u << 31;
+  const unsigned leaf7 = avx512f | avx512dq | avx512cd | avx512bw | avx512vl;
+  return (b & leaf7) == leaf7 && (saved & 0xe6) == 0xe6 ? 4 : 3;
+}
+#else
+static inline int32_t ln_x86_64_level(void) { return 1; }
+#endif
+
+/* A host that flushes subnormal numbers to zero, or rounds otherwise than to nearest, would get
+ * other bits on its own thread than on the library's. Each part of the work runs between
+ * these two: the default modes, then the host's again. */
+#if defined(__x86_64__)
+static inline uint32_t ln_enter_default_float_modes(void) {
+  const uint32_t flags = 0x3f, defaults = 0x1f80;
+  uint32_t modes = __builtin_ia32_stmxcsr();
+  if ((modes & ~flags) != defaults) __builtin_ia32_ldmxcsr(defaults);
+  return modes;
+}
+static inline void ln_leave_default_float_modes(uint32_t modes) {
+  const uint32_t flags = 0x3f, defaults = 0x1f80;
+  if ((modes & ~flags) != defaults) __builtin_ia32_ldmxcsr(modes);
+}
+#elif defined(__aarch64__)
+static inline uint32_t ln_enter_default_float_modes(void) {
+  uint64_t modes;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(modes));
+  if (modes != 0) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+  return (uint32_t)modes;
+}
+static inline void ln_leave_default_float_modes(uint32_t modes) {
+  if (modes != 0) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)modes));
+}
+#else
+static inline uint32_t ln_enter_default_float_modes(void) { return 0; }
+static inline void ln_leave_default_float_modes(uint32_t modes) { (void)modes; }
+#endif
+
+#endif

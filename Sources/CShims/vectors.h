@@ -1,0 +1,131 @@
+/* Vector operations that Swift's SIMD types lack, or that it does not compile to one instruction.
+ * Each has a portable form with the same bits; a clang ext_vector_type(n) is Swift's SIMDn. */
+#ifndef LAYERNORM_SHIMS_VECTORS_H
+#define LAYERNORM_SHIMS_VECTORS_H
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define LN_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float ln_float8 __attribute__((ext_vector_type(8)));
+typedef float ln_float16 __attribute__((ext_vector_type(16)));
+typedef double ln_double8 __attribute__((ext_vector_type(8)));
+typedef double ln_double16 __attribute__((ext_vector_type(16)));
+typedef uint16_t ln_ushort16 __attribute__((ext_vector_type(16)));
+typedef uint32_t ln_uint16 __attribute__((ext_vector_type(16)));
+typedef int32_t ln_int16 __attribute__((ext_vector_type(16)));
+
+LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
+LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
+LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }
+LN_INLINE ln_float16 ln_narrow16(ln_double16 v) { return __builtin_convertvector(v, ln_float16); }
+
+/* a * b + c, rounded once. Without an instruction for it: the product of two float32 is exact in
+ * float64; the sum is rounded there to odd (its last bit set where it is inexact), so that the second
+ * rounding, to float32, sees on which side of a tie the exact result lies (Boldo, Melquiond 2008). */
+#if defined(__FMA__) || defined(__aarch64__)
+LN_INLINE ln_float16 ln_fma16(ln_float16 a, ln_float16 b, ln_float16 c) {
+  return __builtin_elementwise_fma(a, b, c);
+}
+LN_INLINE ln_double8 ln_fma8(ln_double8 a, ln_double8 b, ln_double8 c) {
+  return __builtin_elementwise_fma(a, b, c);
+}
+#else
+typedef int64_t ln_long4 __attribute__((ext_vector_type(4)));
+typedef double ln_double4 __attribute__((ext_vector_type(4)));
+typedef float ln_float4 __attribute__((ext_vector_type(4)));
+
+static __attribute__((noinline, unused)) ln_float16 ln_fma16(ln_float16 a, ln_float16 b,
+                                                             ln_float16 c) {
+  ln_float4 results[4], as[4], bs[4], cs[4];
+  memcpy(as, &a, sizeof a);
+  memcpy(bs, &b, sizeof b);
+  memcpy(cs, &c, sizeof c);
+  for (int i = 0; i < 4; i++) {
+    ln_double4 addend = __builtin_convertvector(cs[i], ln_double4);
+    ln_double4 product = __builtin_convertvector(as[i], ln_double4) *
+                         __builtin_convertvector(bs[i], ln_double4);
+    ln_double4 sum = product + addend;
+    ln_double4 part = sum - product;
+    ln_double4 error = (product - (sum - part)) + (addend - part);
+    ln_long4 bits = (ln_long4)sum;
+    ln_long4 inexact = (error < 0) | (error > 0); /* NaN, from an infinite sum, is neither */
+    ln_long4 even = (bits & 1) == 0;
+    ln_long4 away = ((error > 0) == (sum > 0)); /* -1: the exact sum is larger in magnitude */
+    bits += inexact & even & ((away & 2) - 1);
+    results[i] = __builtin_convertvector((ln_double4)bits, ln_float4);
+  }
+  memcpy(&a, results, sizeof a);
+  return a;
+}
+static __attribute__((noinline, unused)) ln_double8 ln_fma8(ln_double8 a, ln_double8 b,
+                                                            ln_double8 c) {
+  return __builtin_elementwise_fma(a, b, c); /* libm's fma */
+}
+#endif
+
+/* bfloat16 is the upper half of a float32. */
+LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
+  return (ln_float16)(__builtin_convertvector(h, ln_uint16) << 16);
+}
+
+/* Rounds to nearest, ties to even; a NaN stays one (quiet, upper payload kept). */
+LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
+  ln_uint16 u = (ln_uint16)f;
+  ln_uint16 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  ln_uint16 quiet = (u >> 16) | 0x40;
+  ln_int16 nan = (u & 0x7fffffff) > 0x7f800000;
+  return __builtin_convertvector(nan ? quiet : rounded, ln_ushort16);
+}
+
+/* IEEE binary16, subnormals and infinities included. Without F16C the exponent is re-biased by one
+ * exact multiplication. */
+LN_INLINE ln_float16 ln_from_f16(ln_ushort16 h) {
+#if defined(__AVX512F__)
+  return (ln_float16)_mm512_cvtph_ps((__m256i)h);
+#elif defined(__F16C__)
+  ln_float8 low = (ln_float8)_mm256_cvtph_ps((__m128i)h.lo);
+  ln_float8 high = (ln_float8)_mm256_cvtph_ps((__m128i)h.hi);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  ln_uint16 u = __builtin_convertvector(h, ln_uint16);
+  ln_uint16 sign = (u & 0x8000) << 16;
+  ln_uint16 magnitude = u & 0x7fff;
+  ln_uint16 finite = (ln_uint16)((ln_float16)(magnitude << 13) * 0x1p112f);
+  ln_uint16 special = (magnitude << 13) | 0x7f800000;
+  special |= (ln_uint16)(magnitude > 0x7c00) & 0x400000;
+  ln_int16 is_special = magnitude >= 0x7c00;
+  return (ln_float16)(sign | (is_special ? special : finite));
+#endif
+}
+
+/* Rounds to nearest, ties to even; overflows to infinity; a NaN stays one. Without F16C: a result
+ * below the smallest normal number is rounded by adding 0.5, whose last place is the smallest
+ * subnormal number, the others by integer addition. */
+LN_INLINE ln_ushort16 ln_to_f16(ln_float16 f) {
+#if defined(__AVX512F__)
+  return (ln_ushort16)_mm512_cvtps_ph((__m512)f, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+  __m128i low = _mm256_cvtps_ph((__m256)f.lo, _MM_FROUND_TO_NEAREST_INT);
+  __m128i high = _mm256_cvtps_ph((__m256)f.hi, _MM_FROUND_TO_NEAREST_INT);
+  return (ln_ushort16)_mm256_set_m128i(high, low);
+#else
+  ln_uint16 u = (ln_uint16)f;
+  ln_uint16 sign = (u >> 16) & 0x8000;
+  ln_uint16 magnitude = u & 0x7fffffff;
+  ln_uint16 normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  ln_uint16 subnormal = (ln_uint16)((ln_float16)magnitude + 0.5f) - 0x3f000000;
+  ln_uint16 nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
+  ln_uint16 infinity = 0x7c00;
+  ln_uint16 result = magnitude < 0x38800000 ? subnormal : normal;
+  result = magnitude >= 0x477ff000 ? infinity : result;
+  result = magnitude > 0x7f800000 ? nan : result;
+  return __builtin_convertvector(result | sign, ln_ushort16);
+#endif
+}
+
+#endif

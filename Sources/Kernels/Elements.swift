@@ -1,0 +1,154 @@
+import CShims
+
+/// A storage type: how its elements become compute types, and back with one rounding to nearest.
+protocol Element {
+  /// The type that rows of this dtype are computed in.
+  associatedtype Compute: ComputeScalar
+
+  static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
+  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
+  static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double>
+  static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
+
+  static func loadFloat(_ source: UnsafePointer<Self>) -> Float
+  static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
+  static func loadDouble(_ source: UnsafePointer<Self>) -> Double
+  static func storeDouble(_ value: Double, to destination: UnsafeMutablePointer<Self>)
+}
+
+@inline(__always)
+private func loadUnaligned<T, V>(_ source: UnsafePointer<T>) -> V {
+  UnsafeRawPointer(source).loadUnaligned(as: V.self)
+}
+
+@inline(__always)
+private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePointer<T>) {
+  UnsafeMutableRawPointer(destination).storeBytes(of: vector, as: V.self)
+}
+
+extension Float: Element {
+  typealias Compute = Float
+
+  @inline(__always) static func loadFloats(_ source: UnsafePointer<Float>) -> SIMD16<Float> {
+    loadUnaligned(source)
+  }
+  @inline(__always)
+  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
+    storeUnaligned(vector, to: destination)
+  }
+  @inline(__always) static func loadDoubles(_ source: UnsafePointer<Float>) -> SIMD8<Double> {
+    ln_widen8(loadUnaligned(source))
+  }
+  @inline(__always)
+  static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Float>) {
+    storeUnaligned(ln_narrow8(vector), to: destination)
+  }
+
+  @inline(__always) static func loadFloat(_ source: UnsafePointer<Float>) -> Float { source.pointee }
+  @inline(__always) static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Float>) {
+    destination.pointee = value
+  }
+  @inline(__always) static func loadDouble(_ source: UnsafePointer<Float>) -> Double {
+    Double(source.pointee)
+  }
+  @inline(__always)
+  static func storeDouble(_ value: Double, to destination: UnsafeMutablePointer<Float>) {
+    destination.pointee = Float(value)
+  }
+}
+
+extension Double: Element {
+  typealias Compute = Double
+
+  @inline(__always) static func loadFloats(_ source: UnsafePointer<Double>) -> SIMD16<Float> {
+    ln_narrow16(loadUnaligned(source))
+  }
+  @inline(__always)
+  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Double>) {
+    storeUnaligned(ln_widen16(vector), to: destination)
+  }
+  @inline(__always) static func loadDoubles(_ source: UnsafePointer<Double>) -> SIMD8<Double> {
+    loadUnaligned(source)
+  }
+  @inline(__always)
+  static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Double>) {
+    storeUnaligned(vector, to: destination)
+  }
+
+  @inline(__always) static func loadFloat(_ source: UnsafePointer<Double>) -> Float {
+    Float(source.pointee)
+  }
+  @inline(__always)
+  static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Double>) {
+    destination.pointee = Double(value)
+  }
+  @inline(__always) static func loadDouble(_ source: UnsafePointer<Double>) -> Double {
+    source.pointee
+  }
+  @inline(__always)
+  static func storeDouble(_ value: Double, to destination: UnsafeMutablePointer<Double>) {
+    destination.pointee = value
+  }
+}
+
+/// A 16-bit type, passed as its bits, that is computed in float32.
+protocol HalfElement: Element where Compute == Float {
+  static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float>
+  static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16>
+}
+
+extension HalfElement {
+  @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
+    widen(loadUnaligned(source))
+  }
+  @inline(__always)
+  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
+    storeUnaligned(narrow(vector), to: destination)
+  }
+  @inline(__always) static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double> {
+    let bits: SIMD8<UInt16> = loadUnaligned(source)
+    return ln_widen8(widen(SIMD16(lowHalf: bits, highHalf: SIMD8(repeating: 0))).lowHalf)
+  }
+  @inline(__always)
+  static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
+    let floats = SIMD16(lowHalf: ln_narrow8(vector), highHalf: SIMD8(repeating: 0))
+    storeUnaligned(narrow(floats).lowHalf, to: destination)
+  }
+
+  @inline(__always) static func loadFloat(_ source: UnsafePointer<Self>) -> Float {
+    widen(SIMD16(repeating: UnsafeRawPointer(source).loadUnaligned(as: UInt16.self)))[0]
+  }
+  @inline(__always)
+  static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>) {
+    storeUnaligned(narrow(SIMD16(repeating: value))[0], to: destination)
+  }
+  @inline(__always) static func loadDouble(_ source: UnsafePointer<Self>) -> Double {
+    Double(loadFloat(source))
+  }
+  @inline(__always)
+  static func storeDouble(_ value: Double, to destination: UnsafeMutablePointer<Self>) {
+    storeFloat(Float(value), to: destination)
+  }
+}
+
+/// IEEE binary16.
+struct Half: HalfElement {
+  typealias Compute = Float
+  var bits: UInt16
+
+  @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> { ln_from_f16(bits) }
+  @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
+    ln_to_f16(vector)
+  }
+}
+
+/// bfloat16: the upper half of a float32.
+struct BFloat16: HalfElement {
+  typealias Compute = Float
+  var bits: UInt16
+
+  @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> { ln_from_bf16(bits) }
+  @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
+    ln_to_bf16(vector)
+  }
+}

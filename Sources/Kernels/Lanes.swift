@@ -1,0 +1,114 @@
+import CShims
+
+/// The vector of a compute type: as many elements as 64 bytes hold, whatever the instruction set.
+/// A row's sums live in four of them, so that their order is the same on every CPU.
+protocol ComputeVector {
+  associatedtype Scalar
+  static var width: Int { get }
+  init(repeating value: Scalar)
+  static func + (a: Self, b: Self) -> Self
+  static func - (a: Self, b: Self) -> Self
+  static func * (a: Self, b: Self) -> Self
+  /// self + a * b, rounded once.
+  func adding(_ a: Self, times b: Self) -> Self
+  /// The last `count` lanes; zero in the others.
+  func keepingLast(_ count: Int) -> Self
+}
+
+extension SIMD16<Float>: ComputeVector {
+  @inline(__always) static var width: Int { 16 }
+
+  @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma16(a, b, self) }
+
+  @inline(__always) func keepingLast(_ count: Int) -> Self {
+    let lane = SIMD16<Int32>(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+    return replacing(
+      with: Self(repeating: 0),
+      where: lane .< SIMD16<Int32>(repeating: Int32(truncatingIfNeeded: 16 &- count)))
+  }
+}
+
+extension SIMD8<Double>: ComputeVector {
+  @inline(__always) static var width: Int { 8 }
+
+  @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma8(a, b, self) }
+
+  @inline(__always) func keepingLast(_ count: Int) -> Self {
+    let lane = SIMD8<Int64>(0, 1, 2, 3, 4, 5, 6, 7)
+    return replacing(
+      with: Self(repeating: 0),
+      where: lane .< SIMD8<Int64>(repeating: Int64(truncatingIfNeeded: 8 &- count)))
+  }
+}
+
+/// A type that rows are computed in: Float or Double.
+protocol ComputeScalar {
+  associatedtype Vector: ComputeVector where Vector.Scalar == Self
+  associatedtype Wide: WideScalar where Wide.Narrow == Self
+
+  static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector
+  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
+  static func load<T: Element>(scalar source: UnsafePointer<T>) -> Self
+  static func store<T: Element>(scalar: Self, to destination: UnsafeMutablePointer<T>)
+
+  static var zero: Self { get }
+  static func + (a: Self, b: Self) -> Self
+  static func - (a: Self, b: Self) -> Self
+  static func * (a: Self, b: Self) -> Self
+  static prefix func - (a: Self) -> Self
+  init(_ value: Double)
+
+  /// A sum of squares at or above this, or a variance below `smallestVariance` where eps is below
+  /// `smallestEps`, has overflowed, or may have lost digits to underflow: the row is scaled first.
+  static var largestSumOfSquares: Double { get }
+  static var smallestVariance: Double { get }
+  static var smallestEps: Double { get }
+}
+
+extension Float: ComputeScalar {
+  typealias Vector = SIMD16<Float>
+  typealias Wide = Double
+
+  @inline(__always) static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector {
+    T.loadFloats(source)
+  }
+  @inline(__always)
+  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+    T.storeFloats(vector, to: destination)
+  }
+  @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Float {
+    T.loadFloat(source)
+  }
+  @inline(__always)
+  static func store<T: Element>(scalar: Float, to destination: UnsafeMutablePointer<T>) {
+    T.storeFloat(scalar, to: destination)
+  }
+
+  @inline(__always) static var largestSumOfSquares: Double { .infinity }
+  @inline(__always) static var smallestVariance: Double { 0x1p-100 }
+  @inline(__always) static var smallestEps: Double { 0x1p-70 }
+}
+
+extension Double: ComputeScalar {
+  typealias Vector = SIMD8<Double>
+  typealias Wide = DoubleDouble
+
+  @inline(__always) static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector {
+    T.loadDoubles(source)
+  }
+  @inline(__always)
+  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+    T.storeDoubles(vector, to: destination)
+  }
+  @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
+    T.loadDouble(source)
+  }
+  @inline(__always)
+  static func store<T: Element>(scalar: Double, to destination: UnsafeMutablePointer<T>) {
+    T.storeDouble(scalar, to: destination)
+  }
+
+  @inline(__always) static var largestSumOfSquares: Double { 0x1p1000 }
+  @inline(__always) static var smallestVariance: Double { 0x1p-900 }
+  @inline(__always) static var smallestEps: Double { 0x1p-860 }
+}

@@ -1,0 +1,114 @@
+import CShims
+
+/// The elements of one row, read as a compute type.
+protocol RowSource {
+  associatedtype Compute: ComputeScalar
+
+  /// The elements index ..< index + width.
+  func load(_ index: Int) -> Compute.Vector
+  /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
+  /// zero in the others.
+  func load(short count: Int) -> Compute.Vector
+  func load(scalar index: Int) -> Compute
+}
+
+extension RowSource {
+  @inline(__always) static var width: Int { Compute.Vector.width }
+
+  /// The vector that ends with the row, so that no loop over single elements is needed: where
+  /// `count` is not a multiple of the width, it overlaps the vector before it.
+  @inline(__always) func loadLast(of count: Int) -> Compute.Vector {
+    count >= Self.width ? load(count &- Self.width) : load(short: count)
+  }
+}
+
+/// A row in memory.
+struct Row<T: Element, Compute: ComputeScalar>: RowSource {
+  let elements: UnsafePointer<T>
+
+  @inline(__always) init(_ elements: UnsafePointer<T>) { self.elements = elements }
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
+  @inline(__always) func load(scalar index: Int) -> Compute { Compute.load(scalar: elements + index) }
+
+  func load(short count: Int) -> Compute.Vector {
+    var buffer = ShortRow()
+    return withUnsafeMutableBytes(of: &buffer) { bytes in
+      let lanes = bytes.baseAddress!.assumingMemoryBound(to: T.self)
+      copyShort(elements, to: lanes + (Self.width &- count), count)
+      return Compute.load(lanes)
+    }
+  }
+}
+
+/// The elements of a row times a power of two, in float64: no sum of their squares overflows, and
+/// none that matters underflows.
+struct ScaledRow<T: Element>: RowSource {
+  typealias Compute = Double
+
+  let row: Row<T, Double>
+  let scale: Double
+
+  @inline(__always) func load(_ index: Int) -> SIMD8<Double> {
+    row.load(index) * SIMD8(repeating: scale)
+  }
+  @inline(__always) func load(short count: Int) -> SIMD8<Double> {
+    row.load(short: count) * SIMD8(repeating: scale)
+  }
+  @inline(__always) func load(scalar index: Int) -> Double { row.load(scalar: index) * scale }
+}
+
+/// Writes the vector that ends with a row of `count` elements; see `RowSource.loadLast`.
+@inline(__always)
+func storeLast<T: Element, C: ComputeScalar>(
+  _ vector: C.Vector, as _: C.Type, of count: Int, to row: UnsafeMutablePointer<T>
+) {
+  if count >= C.Vector.width {
+    C.store(vector, to: row + (count &- C.Vector.width))
+  } else {
+    storeShort(vector, as: C.self, of: count, to: row)
+  }
+}
+
+@inline(never)
+private func storeShort<T: Element, C: ComputeScalar>(
+  _ vector: C.Vector, as _: C.Type, of count: Int, to row: UnsafeMutablePointer<T>
+) {
+  var buffer = ShortRow()
+  withUnsafeMutableBytes(of: &buffer) { bytes in
+    let lanes = bytes.baseAddress!.assumingMemoryBound(to: T.self)
+    C.store(vector, to: lanes)
+    copyShort(lanes + (C.Vector.width &- count), to: row, count)
+  }
+}
+
+/// Room for one vector of any element type, zero at first.
+private struct ShortRow {
+  var low = SIMD8<UInt64>(repeating: 0)
+  var high = SIMD8<UInt64>(repeating: 0)
+}
+
+/// Copies fewer than 16 elements in at most four moves.
+@inline(__always)
+private func copyShort<T>(_ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>, _ count: Int) {
+  var done = 0
+  if count & 8 != 0 {
+    copy(8, source, to: destination)
+    done = 8
+  }
+  if count & 4 != 0 {
+    copy(4, source + done, to: destination + done)
+    done &+= 4
+  }
+  if count & 2 != 0 {
+    copy(2, source + done, to: destination + done)
+    done &+= 2
+  }
+  if count & 1 != 0 { copy(1, source + done, to: destination + done) }
+}
+
+@inline(__always)
+private func copy<T>(_ count: Int, _ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>) {
+  UnsafeMutableRawPointer(destination).copyMemory(
+    from: source, byteCount: count &* MemoryLayout<T>.stride)
+}

@@ -1,0 +1,77 @@
+/// Mean and rstd of a row whose sums do not fit the range of its compute type, or that holds NaN or
+/// infinity: in float64, of the row times a power of two.
+struct ScaledMoments<T: Element> {
+  let row: ScaledRow<T>
+  /// The mean of the scaled row.
+  let mean: DoubleDouble
+  /// The rstd of the scaled row; 0 for a constant row with eps 0, where the formula has 0/0 and its
+  /// limit as eps goes to 0 is bias.
+  let factor: Double
+  let unscaledMean: Double
+  let unscaledRstd: Double
+
+  init<N: Norm>(_: N.Type, _ elements: Row<T, Double>, count: Int, eps: Double) {
+    let range = Range(N.self, elements, count)
+    guard range.isFinite else {
+      row = ScaledRow(row: elements, scale: 1)
+      // As in IEEE arithmetic: inf - inf in the variance, or 1 / sqrt(inf).
+      mean = DoubleDouble(range.sum)
+      factor = N.centers ? .nan : DoubleDouble(range.sum).reciprocalSquareRoot.high
+      unscaledMean = range.sum
+      unscaledRstd = factor
+      return
+    }
+    let scale = range.scale
+    row = ScaledRow(row: elements, scale: scale)
+    let moments = Moments<Double>(
+      N.self, row, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count))
+    let rstd = (moments.variance + DoubleDouble(eps * scale * scale)).reciprocalSquareRoot.high
+    mean = moments.mean
+    factor = rstd == .infinity ? 0 : rstd
+    unscaledMean = mean.high * (1 / scale)
+    unscaledRstd = rstd * scale
+  }
+}
+
+/// The largest magnitude of a row, and whether it is finite.
+private struct Range {
+  private(set) var isFinite: Bool
+  /// Where not finite: the sum of the elements, of a norm that does not center of their magnitudes.
+  private(set) var sum: Double
+  private var largest: Double
+
+  init<N: Norm, T: Element>(_: N.Type, _ row: Row<T, Double>, _ count: Int) {
+    let zero = SIMD8<Double>(repeating: 0)
+    var largestLanes = zero
+    var sumLanes = zero
+    var products = zero
+    func take(_ x: SIMD8<Double>) {
+      let magnitude = x.replacing(with: -x, where: x .< zero)
+      largestLanes.replace(with: magnitude, where: magnitude .> largestLanes)
+      sumLanes = sumLanes + (N.centers ? x : magnitude)
+      products = products + x * zero
+    }
+    var index = 0
+    while index &+ 8 <= count {
+      take(row.load(index))
+      index &+= 8
+    }
+    if index < count { take(row.loadLast(of: count).keepingLast(count &- index)) }
+
+    isFinite = products == zero
+    sum = 0
+    largest = 0
+    for lane in 0..<8 {
+      sum += sumLanes[lane]
+      if largestLanes[lane] > largest { largest = largestLanes[lane] }
+    }
+  }
+
+  /// The power of two that brings the largest magnitude near 1, or far enough towards it that no
+  /// square overflows and none that matters underflows.
+  var scale: Double {
+    guard largest > 0 else { return 1 }
+    let exponent = max(-600, min(600, -Int(largest.exponent)))
+    return Double(sign: .plus, exponent: exponent, significand: 1)
+  }
+}

@@ -1,0 +1,140 @@
+import CShims
+
+/// Twice the precision of a compute type: mean, variance and rstd are finished in it.
+protocol WideScalar {
+  associatedtype Narrow: ComputeScalar
+  associatedtype LaneSums: WideLaneSums where LaneSums.Vector == Narrow.Vector, LaneSums.Wide == Self
+
+  init(_ value: Narrow)
+  init(double value: Double)
+  /// 1 / count.
+  init(reciprocalOf count: Int)
+
+  static func + (a: Self, b: Self) -> Self
+  static func - (a: Self, b: Self) -> Self
+  static func * (a: Self, b: Self) -> Self
+  /// 1 / sqrt(self); infinity at 0, NaN below.
+  var reciprocalSquareRoot: Self { get }
+
+  /// Rounded to nearest.
+  var narrow: Narrow { get }
+  /// Rounded to nearest.
+  var double: Double { get }
+}
+
+/// Sums of vectors, lane by lane, in twice the precision.
+protocol WideLaneSums {
+  associatedtype Vector
+  associatedtype Wide
+
+  init()
+  mutating func add(_ vector: Vector)
+  /// The sum over the lanes, in a fixed order.
+  var total: Wide { get }
+}
+
+extension Double: WideScalar {
+  typealias Narrow = Float
+  typealias LaneSums = DoubleLaneSums
+
+  @inline(__always) init(double value: Double) { self = value }
+  @inline(__always) init(reciprocalOf count: Int) { self = 1 / Double(count) }
+  @inline(__always) var reciprocalSquareRoot: Double { 1 / squareRoot() }
+  @inline(__always) var narrow: Float { Float(self) }
+  @inline(__always) var double: Double { self }
+}
+
+/// Sums of float32 vectors.
+struct DoubleLaneSums: WideLaneSums {
+  private var lanes = SIMD16<Double>(repeating: 0)
+
+  @inline(__always) init() {}
+
+  @inline(__always) mutating func add(_ vector: SIMD16<Float>) { lanes = lanes + ln_widen16(vector) }
+
+  @inline(__always) var total: Double {
+    let eight = lanes.lowHalf + lanes.highHalf
+    let four = eight.lowHalf + eight.highHalf
+    let two = four.lowHalf + four.highHalf
+    return two.x + two.y
+  }
+}
+
+/// An unevaluated sum of two doubles, |low| at most half a unit in the last place of high: about 106
+/// bits. Sums and products after Dekker (1971) and Knuth (TAOCP 2, 4.2.2).
+struct DoubleDouble: WideScalar {
+  typealias Narrow = Double
+  typealias LaneSums = DoubleDoubleLaneSums
+
+  var high: Double
+  var low: Double
+
+  @inline(__always) init(high: Double, low: Double) {
+    self.high = high
+    self.low = low
+  }
+
+  /// a + b, for |a| >= |b|.
+  @inline(__always) private init(ordered a: Double, _ b: Double) {
+    high = a + b
+    low = b - (high - a)
+  }
+
+  @inline(__always) init(_ value: Double) { self.init(high: value, low: 0) }
+  @inline(__always) init(double value: Double) { self.init(high: value, low: 0) }
+
+  @inline(__always) init(reciprocalOf count: Int) {
+    let n = Double(count)
+    high = 1 / n
+    low = Double(1).addingProduct(-high, n) / n
+  }
+
+  @inline(__always) static func + (a: Self, b: Self) -> Self {
+    let sum = a.high + b.high
+    let part = sum - a.high
+    let error = (a.high - (sum - part)) + (b.high - part)
+    return Self(ordered: sum, error + (a.low + b.low))
+  }
+
+  @inline(__always) static func - (a: Self, b: Self) -> Self {
+    a + Self(high: -b.high, low: -b.low)
+  }
+
+  @inline(__always) static func * (a: Self, b: Self) -> Self {
+    let product = a.high * b.high
+    let error = (-product).addingProduct(a.high, b.high)
+    return Self(ordered: product, error.addingProduct(a.high, b.low).addingProduct(a.low, b.high))
+  }
+
+  var reciprocalSquareRoot: Self {
+    let guess = 1 / high.squareRoot()
+    guard guess > 0 && guess < .infinity else { return Self(guess) }
+    // One step of Newton's method: guess * (1 + (1 - self * guess^2) / 2).
+    let residual = Self(1) - self * (Self(guess) * Self(guess))
+    return Self(guess) + Self(guess * residual.high * 0.5)
+  }
+
+  @inline(__always) var narrow: Double { high }
+  @inline(__always) var double: Double { high }
+}
+
+/// Sums of float64 vectors: each lane a DoubleDouble.
+struct DoubleDoubleLaneSums: WideLaneSums {
+  private var high = SIMD8<Double>(repeating: 0)
+  private var low = SIMD8<Double>(repeating: 0)
+
+  @inline(__always) init() {}
+
+  @inline(__always) mutating func add(_ vector: SIMD8<Double>) {
+    let sum = high + vector
+    let part = sum - high
+    low = low + ((high - (sum - part)) + (vector - part))
+    high = sum
+  }
+
+  var total: DoubleDouble {
+    var sum = DoubleDouble(0)
+    for lane in 0..<8 { sum = sum + DoubleDouble(high: high[lane], low: low[lane]) }
+    return sum
+  }
+}

@@ -1,0 +1,6 @@
+import CShims
+
+@_cdecl("ln_fill_kernel_table_x86_64_v4") @implementation
+public func ln_fill_kernel_table_x86_64_v4(_ table: UnsafeMutablePointer<ln_kernel_table>!) {
+  fillKernelTable(table)
+}

@@ -1,0 +1,42 @@
+import CLayerNorm
+
+/// How the rows of a call are divided into parts that threads take one after another. A row's bits do
+/// not depend on it.
+struct Partition {
+  let rows: Int64
+  let parts: Int64
+  let threads: Int32
+
+  /// A part that moves less than this many bytes is not worth the hand-over to another thread.
+  private static let smallestPart: Int64 = 128 << 10
+  /// More parts than threads, so that a thread that is held up does not hold up the call.
+  private static let partsPerThread: Int64 = 4
+
+  init(rows: Int64, bytesPerRow: Int64) throws(Failure) {
+    self.rows = rows
+    let (bytes, overflow) = rows.multipliedReportingOverflow(by: bytesPerRow)
+    let worthwhile = overflow ? Int64.max : bytes / Partition.smallestPart
+    guard worthwhile > 1 && rows > 1 else {
+      parts = 1
+      threads = 1
+      return
+    }
+    threads = try ThreadCount.current()
+    parts = threads == 1 ? 1 : min(rows, worthwhile, Int64(threads) * Partition.partsPerThread)
+  }
+
+  /// The rows of part `index`; the first parts have one row more where they do not divide evenly.
+  func range(of index: Int64) -> (begin: Int64, end: Int64) {
+    let (size, larger) = rows.quotientAndRemainder(dividingBy: parts)
+    let begin = index * size + min(index, larger)
+    return (begin, begin + size + (index < larger ? 1 : 0))
+  }
+
+  func run(_ task: layernorm_task, _ context: UnsafeMutableRawPointer) {
+    if parts == 1 {
+      task(context, 0)
+    } else {
+      ParallelFor.run(parts, threads: threads, task, context)
+    }
+  }
+}
