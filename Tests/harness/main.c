@@ -10,6 +10,7 @@ static const struct {
   bool worker; /* what a test runs in a process of its own */
 } tests[] = {
     {"accuracy", test_accuracy, false},
+    {"arguments", test_arguments, false},
     {"same_bits", test_same_bits, false},
     {"same_bits_worker", same_bits_worker, true},
 };

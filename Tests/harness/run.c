@@ -57,28 +57,43 @@ static layernorm_status call_general(const test_case *c, const run_options *o, c
   return layernorm_forward(&args);
 }
 
-/* Calls copy(strided element, contiguous element) for each element of a tensor. */
-static void each_element(const test_case *c, int64_t batch, const span *s, unsigned char *strided,
-                         unsigned char *contiguous, size_t size,
-                         void (*copy)(unsigned char *, unsigned char *, size_t)) {
-  int64_t rows = c->rows / batch;
+static void copy_element(unsigned char *to, const unsigned char *from, size_t size) {
+  switch (size) { /* a constant size each, so that the compiler makes moves of it */
+  case 2:
+    memcpy(to, from, 2);
+    break;
+  case 4:
+    memcpy(to, from, 4);
+    break;
+  default:
+    memcpy(to, from, 8);
+  }
+}
+
+typedef enum direction {
+  SCATTER,
+  GATHER
+} direction;
+
+/* Copies between the elements of a tensor in its layout and contiguous ones. Gathering leaves
+ * poison behind, so that nothing else is left if no gap was written to. */
+static void copy_tensor(direction way, const test_case *c, int64_t batch, const span *s,
+                        unsigned char *strided, unsigned char *contiguous, size_t size) {
+  static const unsigned char poison[8] = {POISON, POISON, POISON, POISON,
+                                          POISON, POISON, POISON, POISON};
+  const int64_t rows = c->rows / batch, step = s->strides[2] * (int64_t)size;
   for (int64_t b = 0; b < batch; b++)
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t i = 0; i < c->cols; i++) {
-        int64_t at = b * s->strides[0] + r * s->strides[1] + i * s->strides[2];
-        copy(strided + at * (int64_t)size, contiguous, size);
-        contiguous += size;
+    for (int64_t r = 0; r < rows; r++) {
+      unsigned char *at = strided + (b * s->strides[0] + r * s->strides[1]) * (int64_t)size;
+      for (int64_t i = 0; i < c->cols; i++, at += step, contiguous += size) {
+        if (way == SCATTER) {
+          copy_element(at, contiguous, size);
+        } else {
+          copy_element(contiguous, at, size);
+          copy_element(at, poison, size);
+        }
       }
-}
-
-static void scatter(unsigned char *strided, unsigned char *contiguous, size_t size) {
-  memcpy(strided, contiguous, size);
-}
-
-/* Takes the element away, so that nothing but poison is left if no gap was written to. */
-static void gather(unsigned char *strided, unsigned char *contiguous, size_t size) {
-  memcpy(contiguous, strided, size);
-  memset(strided, POISON, size);
+    }
 }
 
 static const char *text_of(const test_case *c, const run_options *o) {
@@ -118,7 +133,7 @@ outputs run(const test_case *c, const run_options *o) {
     unsigned char *low = place(&regions[t], bytes, o->where, (size_t)o->shift[t] * size);
     p.at[t] = strided ? low + s->first * (int64_t)size : low;
     if (t == X)
-      each_element(c, batch, s, p.at[X], (unsigned char *)c->data[X], size, scatter);
+      copy_tensor(SCATTER, c, batch, s, p.at[X], (unsigned char *)c->data[X], size);
     else if (t < Y)
       memcpy(low, c->data[t], bytes);
     if (t < Y && !(t == X && o->in_place)) {
@@ -144,7 +159,7 @@ outputs run(const test_case *c, const run_options *o) {
       int64_t count = count_of(c, t);
       out.data[t] = malloc((size_t)count * size + 1);
       if (t == Y) {
-        each_element(c, batch, &y_span, p.at[Y], out.data[Y], size, gather);
+        copy_tensor(GATHER, c, batch, &y_span, p.at[Y], out.data[Y], size);
         check(all_poison(region->low, region->bytes), "%s: wrote between the elements of y", text);
       } else {
         memcpy(out.data[t], p.at[t], (size_t)count * size);

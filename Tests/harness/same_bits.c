@@ -167,9 +167,10 @@ static void in_every_way(const test_case *c, const outputs *plain) {
 
 static uint64_t digest(const test_case *c, const outputs *out) {
   uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
-  for (int t = Y; t < TENSOR_COUNT; t++)
-    for (size_t i = 0; i < (size_t)count_of(c, t) * dtype_size(dtype_of(c, t)); i++)
-      hash = (hash ^ out->data[t][i]) * 0x100000001B3u;
+  for (int t = Y; t < TENSOR_COUNT; t++) {
+    size_t bytes = (size_t)count_of(c, t) * dtype_size(dtype_of(c, t));
+    for (size_t i = 0; i < bytes; i++) hash = (hash ^ out->data[t][i]) * 0x100000001B3u;
+  }
   return hash;
 }
 

@@ -1,0 +1,360 @@
+/* What the library refuses: the status, the sentence, and that nothing was written. */
+#include "harness.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  ROWS = 3,
+  COLS = 4,
+  PART = 1024
+};
+
+/* One block for all tensors, so that any overlap can be asked for and any write is seen. Its parts
+ * lie far enough apart for every layout below. */
+static union {
+  double aligned;
+  unsigned char bytes[TENSOR_COUNT * PART];
+} block;
+static unsigned char before[sizeof block];
+
+static void *part(tensor t) { return block.bytes + t * PART; }
+
+static layernorm_forward_args good(void) {
+  layernorm_forward_args args = LAYERNORM_FORWARD_ARGS_INIT;
+  args.rows = ROWS;
+  args.cols = COLS;
+  args.x = part(X);
+  args.weight = part(WEIGHT);
+  args.bias = part(BIAS);
+  args.y = part(Y);
+  args.mean = part(MEAN);
+  args.rstd = part(RSTD);
+  return args;
+}
+
+static void fill_block(void) {
+  for (size_t i = 0; i < sizeof block.bytes; i++)
+    block.bytes[i] = (unsigned char)(i * 37 % 113); /* finite in every dtype */
+  memcpy(before, block.bytes, sizeof before);
+}
+
+/* Whether the sentence begins with one of the names, divided by '|', as a whole word. */
+static bool begins_with_one_of(const char *sentence, const char *names) {
+  while (*names != 0) {
+    size_t length = strcspn(names, "|");
+    if (strncmp(sentence, names, length) == 0 && !isalnum((unsigned char)sentence[length]) &&
+        sentence[length] != '_')
+      return true;
+    names += length + (names[length] == '|');
+  }
+  return false;
+}
+
+static void expect_refused(layernorm_status got, layernorm_status wanted, const char *names,
+                           const char *word, const char *call) {
+  const char *sentence = layernorm_last_error();
+  check(got == wanted, "%s: %s, not %s (%s)", call, layernorm_status_string(got),
+        layernorm_status_string(wanted), sentence);
+  check(got == LAYERNORM_SUCCESS ||
+            (begins_with_one_of(sentence, names) && strstr(sentence, word) != NULL),
+        "%s: the sentence \"%s\" does not begin with %s or lacks \"%s\"", call, sentence, names,
+        word);
+  check(memcmp(before, block.bytes, sizeof before) == 0, "%s: something was written", call);
+  fill_block();
+}
+
+static void expect_accepted(layernorm_status got, const char *call) {
+  check(got == LAYERNORM_SUCCESS, "%s: %s (%s)", call, layernorm_status_string(got),
+        layernorm_last_error());
+  fill_block();
+}
+
+/* Good arguments, changed as the last argument says, are refused or accepted. */
+#define REFUSED(status, names, word, ...)                                                          \
+  do {                                                                                             \
+    layernorm_forward_args a = good();                                                             \
+    report_faults_as(#__VA_ARGS__);                                                                \
+    __VA_ARGS__;                                                                                   \
+    expect_refused(layernorm_forward(&a), LAYERNORM_ERROR_##status, names, word, #__VA_ARGS__);    \
+  } while (0)
+#define ACCEPTED(...)                                                                              \
+  do {                                                                                             \
+    layernorm_forward_args a = good();                                                             \
+    report_faults_as(#__VA_ARGS__);                                                                \
+    __VA_ARGS__;                                                                                   \
+    expect_accepted(layernorm_forward(&a), #__VA_ARGS__);                                          \
+  } while (0)
+
+/* Strides that live long enough for the call. */
+static const int64_t *strides(int64_t batch, int64_t row, int64_t col) {
+  static int64_t kept[4][3];
+  static int turn;
+  int64_t *s = kept[turn++ % 4];
+  s[0] = batch;
+  s[1] = row;
+  s[2] = col;
+  return s;
+}
+
+static void *moved(tensor t, int64_t bytes) { return (unsigned char *)part(t) + bytes; }
+
+static void null_pointers(void) {
+  expect_refused(layernorm_forward(NULL), LAYERNORM_ERROR_NULL_POINTER, "args", "NULL",
+                 "layernorm_forward(NULL)");
+  REFUSED(NULL_POINTER, "x", "NULL", a.x = NULL);
+  REFUSED(NULL_POINTER, "y", "NULL", a.y = NULL);
+  ACCEPTED(a.weight = NULL);
+  ACCEPTED(a.bias = NULL);
+  ACCEPTED(a.mean = NULL);
+  ACCEPTED(a.rstd = NULL);
+  ACCEPTED(a.rows = 0, a.x = NULL, a.y = NULL);
+  ACCEPTED(a.cols = 0, a.x = NULL, a.y = NULL);
+}
+
+static void sizes(void) {
+  const char *any = "batch|rows|cols|x|y|mean|rstd|weight|bias";
+  REFUSED(SIZE, "rows", "negative", a.rows = -1);
+  REFUSED(SIZE, "cols", "negative", a.cols = -1);
+  REFUSED(SIZE, "batch", "negative", a.batch = -1);
+  REFUSED(SIZE, "rows", "negative", a.rows = INT64_MIN);
+  REFUSED(SIZE, "cols", "negative", a.cols = INT64_MIN);
+  REFUSED(SIZE, "rows", "negative", a.rows = -1, a.cols = 0);
+  REFUSED(SIZE, "cols", "negative", a.rows = 0, a.cols = -1);
+  REFUSED(SIZE, any, "", a.rows = INT64_MAX);
+  REFUSED(SIZE, any, "", a.cols = INT64_MAX);
+  REFUSED(SIZE, any, "", a.batch = INT64_MAX);
+  REFUSED(SIZE, any, "", a.rows = INT64_MAX, a.cols = INT64_MAX, a.batch = INT64_MAX);
+  REFUSED(SIZE, any, "", a.rows = (int64_t)1 << 32, a.cols = (int64_t)1 << 32);
+  REFUSED(SIZE, any, "", a.rows = (int64_t)1 << 31, a.cols = (int64_t)1 << 30);
+  REFUSED(SIZE, any, "", a.x_dtype = LAYERNORM_F64, a.rows = (int64_t)1 << 60, a.cols = 1);
+  REFUSED(SIZE, any, "", a.batch = (int64_t)1 << 21, a.rows = (int64_t)1 << 21,
+          a.cols = (int64_t)1 << 21);
+  REFUSED(SIZE, any, "", a.batch = (int64_t)1 << 62, a.rows = (int64_t)1 << 62, a.cols = 0);
+  REFUSED(SIZE, any, "", a.rows = INT64_MAX, a.cols = 0);
+  ACCEPTED(a.rows = 0, a.cols = INT64_MAX);
+  ACCEPTED(a.rows = 0, a.cols = 0);
+}
+
+static void values(void) {
+  REFUSED(EPS, "eps", "negative", a.eps = -1e-5);
+  REFUSED(EPS, "eps", "negative", a.eps = -INFINITY);
+  REFUSED(EPS, "eps", "NaN", a.eps = NAN);
+  REFUSED(EPS, "eps", "infinite", a.eps = INFINITY);
+  REFUSED(EPS, "eps", "NaN", a.eps = NAN, a.rows = 0);
+  ACCEPTED(a.eps = 0);
+  ACCEPTED(a.eps = 1e30);
+  REFUSED(DTYPE, "x_dtype", "", a.x_dtype = (layernorm_dtype)5);
+  REFUSED(DTYPE, "y_dtype", "", a.y_dtype = (layernorm_dtype)5);
+  REFUSED(DTYPE, "param_dtype", "", a.param_dtype = (layernorm_dtype)5);
+  REFUSED(DTYPE, "x_dtype", "", a.x_dtype = (layernorm_dtype)-1);
+  REFUSED(DTYPE, "y_dtype", "", a.y_dtype = (layernorm_dtype)INT32_MIN);
+  REFUSED(DTYPE, "param_dtype", "", a.param_dtype = (layernorm_dtype)INT32_MAX);
+  REFUSED(NORM, "norm", "", a.norm = (layernorm_norm)99);
+  REFUSED(NORM, "norm", "", a.norm = (layernorm_norm)-1);
+  REFUSED(FLAGS, "flags", "", a.flags = (uint64_t)1 << 63);
+  REFUSED(FLAGS, "flags", "", a.flags = UINT64_MAX);
+}
+
+static void struct_sizes(void) {
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size = 0);
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size = sizeof(size_t));
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size -= 1);
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size -= 8);
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size += 8);
+  REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size = SIZE_MAX);
+  /* A struct that ends after its first field: no other may be read. */
+  guarded region = {NULL, NULL, NULL, 0};
+  size_t only = sizeof(size_t);
+  void *args = place(&region, sizeof only, ENDS_AT_GUARD, 0);
+  memcpy(args, &only, sizeof only);
+  expect_refused(layernorm_forward(args), LAYERNORM_ERROR_STRUCT_SIZE, "struct_size", "",
+                 "a struct of struct_size alone");
+}
+
+static void stride_collisions(void) {
+  const char *name = "y_strides";
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, COLS, 0));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, 0, 1));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, 0, 0));
+  REFUSED(STRIDE, name, "", a.batch = 2, a.y_strides = strides(0, COLS, 1));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, 1, 1));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, COLS - 1, 1));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, -2, 1));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, 1, 2));
+  REFUSED(STRIDE, name, "", a.y_strides = strides(0, 3, -2), a.y = moved(Y, 24));
+  REFUSED(STRIDE, name, "", a.batch = 2, a.y_strides = strides(COLS, COLS, 1));
+  REFUSED(STRIDE, name, "", a.batch = 2, a.y_strides = strides((ROWS - 1) * COLS, COLS, 1));
+  /* A stride along an axis of one element says nothing. */
+  ACCEPTED(a.y_strides = strides(0, COLS, 1));
+  ACCEPTED(a.rows = 1, a.y_strides = strides(0, 0, 1));
+  ACCEPTED(a.cols = 1, a.y_strides = strides(0, 1, 0));
+  ACCEPTED(a.rows = 1, a.cols = 1, a.y_strides = strides(INT64_MIN, INT64_MIN, INT64_MIN));
+  ACCEPTED(a.y_strides = strides(0, 1, ROWS));
+  ACCEPTED(a.y_strides = strides(0, -COLS, 1), a.y = moved(Y, 128));
+  /* x may say the same element over and over. */
+  ACCEPTED(a.x_strides = strides(0, 0, 0));
+  ACCEPTED(a.batch = 2, a.x_strides = strides(0, 1, 1));
+}
+
+static void stride_overflows(void) {
+  REFUSED(SIZE, "x|x_strides", "strides", a.x_strides = strides(0, INT64_MAX, 1));
+  REFUSED(SIZE, "x|x_strides", "strides", a.x_strides = strides(0, INT64_MIN, 1));
+  REFUSED(SIZE, "x|x_strides", "strides", a.x_strides = strides(0, 4, INT64_MIN));
+  REFUSED(SIZE, "x|x_strides", "strides", a.x_strides = strides(0, INT64_MAX / 2, 1));
+  REFUSED(SIZE, "y|y_strides", "strides", a.y_strides = strides(0, INT64_MAX, 1));
+  REFUSED(SIZE, "y|y_strides", "strides", a.y_strides = strides(0, INT64_MIN, 1));
+  REFUSED(SIZE, "y|y_strides", "strides", a.y_strides = strides(0, 4, INT64_MIN));
+  REFUSED(SIZE, "y|y_strides", "strides", a.y_strides = strides(0, INT64_MAX / 2, 1));
+  REFUSED(SIZE, "y|y_strides", "strides", a.batch = 2, a.y_strides = strides(INT64_MIN, 4, 1));
+}
+
+static void overlaps(void) {
+  enum {
+    BYTES = ROWS * COLS * sizeof(float)
+  };
+  ACCEPTED(a.y = part(X));
+  REFUSED(OVERLAP, "y", "x", a.y = moved(X, 4));
+  REFUSED(OVERLAP, "y", "x", a.y = moved(X, BYTES - 4));
+  REFUSED(OVERLAP, "y", "x", a.x = moved(Y, 4));
+  REFUSED(OVERLAP, "y", "x", a.x = moved(Y, BYTES - 4));
+  ACCEPTED(a.y = moved(X, BYTES));
+  ACCEPTED(a.x = moved(Y, BYTES));
+  REFUSED(OVERLAP, "y", "x", a.y = part(X), a.y_dtype = LAYERNORM_F16);
+  REFUSED(OVERLAP, "y", "x", a.y = part(X), a.y_dtype = LAYERNORM_F64);
+  REFUSED(OVERLAP, "y", "x", a.x_dtype = LAYERNORM_F16, a.y = part(X), a.y_dtype = LAYERNORM_BF16);
+  REFUSED(OVERLAP, "y", "x", a.y = part(X), a.y_strides = strides(0, COLS + 1, 1));
+  REFUSED(OVERLAP, "y", "x", a.y = part(X), a.x_strides = strides(0, 0, 1));
+  REFUSED(OVERLAP, "y", "x", a.y = part(X), a.y_strides = strides(0, 1, ROWS));
+  ACCEPTED(a.y = part(X), a.x_strides = strides(0, 1, ROWS), a.y_strides = strides(0, 1, ROWS));
+  ACCEPTED(a.y = part(X), a.y_strides = strides(ROWS * COLS, COLS, 1));
+  /* Reversed: the lowest address of y is the last of its elements. */
+  REFUSED(OVERLAP, "y", "x", a.y = moved(X, BYTES + 4), a.y_strides = strides(0, -COLS, -1));
+  ACCEPTED(a.y = moved(X, 2 * BYTES - 4), a.y_strides = strides(0, -COLS, -1));
+  REFUSED(OVERLAP, "y", "weight", a.y = part(WEIGHT));
+  REFUSED(OVERLAP, "y", "weight", a.weight = moved(Y, BYTES - 4));
+  REFUSED(OVERLAP, "y", "bias", a.y = part(BIAS));
+  REFUSED(OVERLAP, "y", "bias", a.bias = moved(Y, 4));
+  REFUSED(OVERLAP, "y|mean", "", a.mean = part(Y));
+  REFUSED(OVERLAP, "y|mean", "", a.mean = moved(Y, BYTES - 4));
+  REFUSED(OVERLAP, "y|rstd", "", a.rstd = moved(Y, -4));
+  REFUSED(OVERLAP, "mean", "x", a.mean = part(X));
+  REFUSED(OVERLAP, "mean", "weight", a.mean = moved(WEIGHT, 4));
+  REFUSED(OVERLAP, "mean", "bias", a.mean = moved(BIAS, 4));
+  REFUSED(OVERLAP, "rstd", "x", a.rstd = moved(X, BYTES - 4));
+  REFUSED(OVERLAP, "rstd", "weight", a.rstd = part(WEIGHT));
+  REFUSED(OVERLAP, "rstd", "bias", a.rstd = part(BIAS));
+  REFUSED(OVERLAP, "mean|rstd", "", a.rstd = part(MEAN));
+  REFUSED(OVERLAP, "mean|rstd", "", a.rstd = moved(MEAN, 8));
+  ACCEPTED(a.rstd = moved(MEAN, ROWS * sizeof(float)));
+  /* mean of float64, because x is, reaches twice as far. */
+  REFUSED(OVERLAP, "mean|rstd", "", a.x_dtype = LAYERNORM_F64, a.rstd = moved(MEAN, 16));
+  /* Inputs may be one and the same. */
+  ACCEPTED(a.bias = part(WEIGHT));
+  ACCEPTED(a.weight = part(X));
+}
+
+static void alignments(void) {
+  REFUSED(ALIGNMENT, "x", "", a.x = moved(X, 1));
+  REFUSED(ALIGNMENT, "weight", "", a.weight = moved(WEIGHT, 2));
+  REFUSED(ALIGNMENT, "bias", "", a.bias = moved(BIAS, 3));
+  REFUSED(ALIGNMENT, "y", "", a.y = moved(Y, 1));
+  REFUSED(ALIGNMENT, "mean", "", a.mean = moved(MEAN, 2));
+  REFUSED(ALIGNMENT, "rstd", "", a.rstd = moved(RSTD, 3));
+  REFUSED(ALIGNMENT, "x", "", a.x_dtype = LAYERNORM_F64, a.x = moved(X, 4));
+  REFUSED(ALIGNMENT, "mean", "", a.x_dtype = LAYERNORM_F64, a.mean = moved(MEAN, 4));
+  REFUSED(ALIGNMENT, "x", "", a.x_dtype = LAYERNORM_F16, a.x = moved(X, 1));
+  REFUSED(ALIGNMENT, "y", "", a.y_dtype = LAYERNORM_BF16, a.y = moved(Y, 1));
+  REFUSED(ALIGNMENT, "weight", "", a.param_dtype = LAYERNORM_F64, a.weight = moved(WEIGHT, 4));
+  REFUSED(ALIGNMENT, "mean", "", a.x_dtype = LAYERNORM_F16, a.mean = moved(MEAN, 2));
+  ACCEPTED(a.x_dtype = LAYERNORM_F16, a.x = moved(X, 2), a.y = moved(Y, 2), a.weight = NULL);
+  ACCEPTED(a.x = moved(X, 4), a.y = moved(Y, 4), a.mean = moved(MEAN, 4));
+}
+
+/* The same checks stand before the everyday calls. */
+#define EVERYDAY_REFUSED(status, names, word, call)                                                \
+  expect_refused(call, LAYERNORM_ERROR_##status, names, word, #call)
+#define EVERYDAY(function, T, Statistic)                                                           \
+  do {                                                                                             \
+    T *x = part(X), *w = part(WEIGHT), *b = part(BIAS), *y = part(Y);                              \
+    Statistic *m = part(MEAN), *s = part(RSTD);                                                    \
+    const char *any = "rows|cols|x|y|mean|rstd|weight|bias";                                       \
+    expect_accepted(function(3, 4, x, w, b, 1, y, m, s), #function);                               \
+    EVERYDAY_REFUSED(NULL_POINTER, "x", "NULL", function(3, 4, NULL, w, b, 1, y, m, s));           \
+    EVERYDAY_REFUSED(NULL_POINTER, "y", "NULL", function(3, 4, x, w, b, 1, NULL, m, s));           \
+    EVERYDAY_REFUSED(SIZE, "rows", "negative", function(-1, 4, x, w, b, 1, y, m, s));              \
+    EVERYDAY_REFUSED(SIZE, "cols", "negative", function(3, -1, x, w, b, 1, y, m, s));              \
+    EVERYDAY_REFUSED(SIZE, any, "", function(INT64_MAX, 4, x, w, b, 1, y, m, s));                  \
+    EVERYDAY_REFUSED(SIZE, any, "", function(3, INT64_MAX, x, w, b, 1, y, m, s));                  \
+    EVERYDAY_REFUSED(EPS, "eps", "negative", function(3, 4, x, w, b, -1, y, m, s));                \
+    EVERYDAY_REFUSED(EPS, "eps", "NaN", function(3, 4, x, w, b, NAN, y, m, s));                    \
+    EVERYDAY_REFUSED(EPS, "eps", "infinite", function(3, 4, x, w, b, INFINITY, y, m, s));          \
+    EVERYDAY_REFUSED(OVERLAP, "y", "x", function(3, 4, x, w, b, 1, x + 1, m, s));                  \
+    EVERYDAY_REFUSED(OVERLAP, "y", "bias", function(3, 4, x, w, b, 1, b - 1, m, s));               \
+    EVERYDAY_REFUSED(OVERLAP, "mean|rstd", "", function(3, 4, x, w, b, 1, y, m, m));               \
+    EVERYDAY_REFUSED(ALIGNMENT, "x", "", function(3, 4, moved(X, 1), w, b, 1, y, m, s));           \
+    EVERYDAY_REFUSED(ALIGNMENT, "rstd", "", function(3, 4, x, w, b, 1, y, m, moved(RSTD, 2)));     \
+  } while (0)
+
+static void everyday_calls(void) {
+  EVERYDAY(layernorm_forward_f32, float, float);
+  EVERYDAY(layernorm_forward_f64, double, double);
+  EVERYDAY(layernorm_forward_f16, uint16_t, float);
+  EVERYDAY(layernorm_forward_bf16, uint16_t, float);
+}
+
+static void empty_sizes(void) {
+  layernorm_forward_args args = good();
+  args.rows = 0;
+  check(layernorm_forward(&args) == LAYERNORM_SUCCESS, "rows = 0 is refused");
+  check(memcmp(before, block.bytes, sizeof before) == 0, "rows = 0 writes");
+  args.rows = ROWS;
+  args.cols = 0;
+  args.batch = 2;
+  check(layernorm_forward(&args) == LAYERNORM_SUCCESS, "cols = 0 is refused");
+  for (int t = MEAN; t <= RSTD; t++) {
+    for (int row = 0; row < 2 * ROWS; row++)
+      check(isnan(load(LAYERNORM_F32, part((tensor)t), row)), "cols = 0: mean or rstd not NaN");
+    memcpy(part((tensor)t), before + t * PART, 2 * ROWS * sizeof(float));
+  }
+  check(memcmp(before, block.bytes, sizeof before) == 0, "cols = 0 writes more than mean and rstd");
+}
+
+static void names_of_statuses(void) {
+  static const char *const names[] = {"SUCCESS",           "ERROR_NULL_POINTER", "ERROR_SIZE",
+                                      "ERROR_EPS",         "ERROR_DTYPE",        "ERROR_NORM",
+                                      "ERROR_FLAGS",       "ERROR_STRUCT_SIZE",  "ERROR_STRIDE",
+                                      "ERROR_OVERLAP",     "ERROR_ALIGNMENT",    "ERROR_ISA",
+                                      "ERROR_NUM_THREADS", "ERROR_OUT_OF_MEMORY"};
+  for (int i = 0; i < (int)(sizeof names / sizeof *names); i++) {
+    const char *name = layernorm_status_string((layernorm_status)i);
+    check(strncmp(name, "LAYERNORM_", 10) == 0 && strcmp(name + 10, names[i]) == 0,
+          "status %d is called %s, not LAYERNORM_%s", i, name, names[i]);
+  }
+  static const int unknown[] = {14, -1, 1000, INT32_MIN, INT32_MAX};
+  for (int i = 0; i < 5; i++) {
+    const char *name = layernorm_status_string((layernorm_status)unknown[i]);
+    check(name != NULL && name[0] != 0, "status %d has no name", unknown[i]);
+  }
+}
+
+int test_arguments(void) {
+  check(layernorm_last_error()[0] == 0, "an error before the first call");
+  check(layernorm_version() == LAYERNORM_VERSION, "version %d", (int)layernorm_version());
+  fill_block();
+  null_pointers();
+  sizes();
+  values();
+  struct_sizes();
+  stride_collisions();
+  stride_overflows();
+  overlaps();
+  alignments();
+  everyday_calls();
+  empty_sizes();
+  names_of_statuses();
+  return summary("arguments");
+}
