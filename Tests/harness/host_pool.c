@@ -36,8 +36,9 @@ void host_parallel_for(void *context, int64_t count, layernorm_task task, void *
     THREADS_AT_MOST = 16
   };
   host_pool *pool = context;
-  check(count >= 1 && count <= layernorm_get_num_threads(), "the host was given %lld parts",
-        (long long)count);
+  check(count >= 1 && count <= layernorm_get_num_threads(),
+        "the host was given %lld parts for %d threads", (long long)count,
+        (int)layernorm_get_num_threads());
   pool->calls++;
   pool->indices += count;
   int64_t *order = shuffled(count);

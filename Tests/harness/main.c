@@ -9,10 +9,10 @@ static const struct {
   int (*test)(void);
   bool worker; /* what a test runs in a process of its own */
 } tests[] = {
-    {"accuracy", test_accuracy, false},
-    {"arguments", test_arguments, false},
-    {"same_bits", test_same_bits, false},
-    {"same_bits_worker", same_bits_worker, true},
+    {"accuracy", test_accuracy, false},       {"arguments", test_arguments, false},
+    {"same_bits", test_same_bits, false},     {"same_bits_worker", same_bits_worker, true},
+    {"environment", test_environment, false}, {"environment_worker", environment_worker, true},
+    {"threads", test_threads, false},
 };
 
 int main(int argc, char **argv) {
