@@ -1,6 +1,7 @@
 """The operations on arrays."""
 
 from ctypes import addressof, c_float, sizeof
+from math import inf
 from numbers import Real
 from typing import Any, Final, Literal, TypeVar, overload
 
@@ -210,7 +211,10 @@ def _any_layer_norm(
 def _rounded(eps: Any, x: Array) -> float:
     if not isinstance(eps, Real):
         raise TypeError(f"eps must be a number, not {type(eps).__name__}")
-    exact = float(eps)
+    try:
+        exact = float(eps)
+    except OverflowError:  # an int
+        exact = inf
     return exact if x.dtype == np.float64 else c_float(exact).value
 
 

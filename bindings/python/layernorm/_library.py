@@ -1,6 +1,7 @@
 """liblayernorm.so, found, loaded and declared: what Include/layernorm.h says, for ctypes."""
 
 import os
+import re
 from ctypes import (
     CDLL,
     CFUNCTYPE,
@@ -157,15 +158,14 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     Status.ERROR_ISA: RuntimeError,
     Status.ERROR_OUT_OF_MEMORY: MemoryError,
 }
-# The library names the arguments of C; here the output is `out`.
-_RENAMED: Final = {"y": "out", "y_strides": "out", "x_strides": "x"}
+# What the arguments of C are called here.
+_RENAMED: Final = {"y": "out", "y_strides": "out", "x_strides": "x", "num_threads": "n"}
 
 
 def last_error() -> str:
     """layernorm_last_error(), with the arguments' names as they are in Python."""
     sentence: str = library.layernorm_last_error().decode()
-    name, space, rest = sentence.partition(" ")
-    return _RENAMED.get(name, name) + space + rest
+    return re.sub(r"\w+", lambda word: _RENAMED.get(word[0], word[0]), sentence)
 
 
 def check(status: int) -> None:
