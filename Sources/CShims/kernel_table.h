@@ -33,7 +33,7 @@ typedef struct ln_convert_kernels {
 } ln_convert_kernels;
 
 typedef struct ln_kernel_table {
-  /* x, y, weight and bias of the one dtype */
+  /* x, y, weight and bias of the one dtype; those of 16-bit types may be NULL */
   ln_forward_kernel forward_f32, forward_f64, forward_f16, forward_bf16;
   /* x and y as named, weight and bias in float32 */
   ln_forward_kernel forward_f16_params_f32, forward_bf16_params_f32;

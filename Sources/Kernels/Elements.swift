@@ -44,8 +44,12 @@ extension Float: Element {
     storeUnaligned(ln_narrow8(vector), to: destination)
   }
 
-  @inline(__always) static func loadFloat(_ source: UnsafePointer<Float>) -> Float { source.pointee }
-  @inline(__always) static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Float>) {
+  @inline(__always) static func loadFloat(_ source: UnsafePointer<Float>) -> Float {
+    source.pointee
+  }
+  @inline(__always) static func storeFloat(
+    _ value: Float, to destination: UnsafeMutablePointer<Float>
+  ) {
     destination.pointee = value
   }
   @inline(__always) static func loadDouble(_ source: UnsafePointer<Float>) -> Double {
@@ -147,7 +151,9 @@ struct BFloat16: HalfElement {
   typealias Compute = Float
   var bits: UInt16
 
-  @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> { ln_from_bf16(bits) }
+  @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> {
+    ln_from_bf16(bits)
+  }
   @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
     ln_to_bf16(vector)
   }

@@ -11,7 +11,8 @@ func forward<N: Norm, T: Element, P: Element>(
   case (false, false): ForwardRows<N, T, P, NoAffine>(work, NoAffine()).run(Int(begin), Int(end))
   case (true, false): ForwardRows<N, T, P, WeightOnly>(work, WeightOnly()).run(Int(begin), Int(end))
   case (false, true): ForwardRows<N, T, P, BiasOnly>(work, BiasOnly()).run(Int(begin), Int(end))
-  case (true, true): ForwardRows<N, T, P, WeightAndBias>(work, WeightAndBias()).run(Int(begin), Int(end))
+  case (true, true):
+    ForwardRows<N, T, P, WeightAndBias>(work, WeightAndBias()).run(Int(begin), Int(end))
   }
 }
 
@@ -62,7 +63,7 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
     let rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
     if N.centers { write(moments.mean.narrow, to: work.mean, row: row) }
     write(rstd.narrow, to: work.rstd, row: row)
-    Normalization(N.self, affine, mean: moments.mean, rstd: rstd.narrow)(
+    Normalization(N.self, affine, moments, rstd: rstd)(
       x, count: count, weight: weight, bias: bias, into: y)
   }
 
@@ -75,7 +76,7 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
     if N.centers { write(C(scaled.unscaledMean), to: work.mean, row: row) }
     write(C(scaled.unscaledRstd), to: work.rstd, row: row)
     let affine = AnyAffine(hasWeight: work.weight != nil, hasBias: work.bias != nil)
-    Normalization(N.self, affine, mean: scaled.mean, rstd: scaled.factor)(
+    Normalization(N.self, affine, scaled.moments, rstd: scaled.factor)(
       scaled.row, count: count, weight: weight, bias: bias, into: y)
   }
 

@@ -56,6 +56,8 @@ protocol ComputeScalar {
   static func - (a: Self, b: Self) -> Self
   static func * (a: Self, b: Self) -> Self
   static prefix func - (a: Self) -> Self
+  static func < (a: Self, b: Self) -> Bool
+  var magnitude: Self { get }
   init(_ value: Double)
 
   /// A sum of squares at or above this, or a variance below `smallestVariance` where eps is below
@@ -63,6 +65,12 @@ protocol ComputeScalar {
   static var largestSumOfSquares: Double { get }
   static var smallestVariance: Double { get }
   static var smallestEps: Double { get }
+}
+
+extension ComputeScalar {
+  /// The larger; where one is NaN, either.
+  @inline(__always) static func maximum(_ a: Self, _ b: Self) -> Self { a < b ? b : a }
+  @inline(__always) static func minimum(_ a: Self, _ b: Self) -> Self { b < a ? b : a }
 }
 
 extension Float: ComputeScalar {

@@ -30,30 +30,36 @@ struct AnyAffine: Affine {
   let hasBias: Bool
 }
 
-/// The step from x to y, once mean and rstd of the row are known.
+/// The step from x to y, once mean and rstd of the row are known. Both stay pairs, a number rounded to
+/// C and what the rounding left behind, so that y has no error of theirs.
 struct Normalization<N: Norm, A: Affine, C: ComputeScalar> {
   private let affine: A
   private let center: C.Vector
   private let rstd: C.Vector
-  /// -(low part of the mean) * rstd: what subtracting the mean rounded to C leaves behind.
+  private let rstdLow: C.Vector
+  /// -(mean - center) * rstd
   private let offset: C.Vector
 
-  @inline(__always) init(_: N.Type, _ affine: A, mean: C.Wide, rstd: C) {
+  @inline(__always) init(_: N.Type, _ affine: A, _ moments: Moments<C>, rstd: C.Wide) {
     self.affine = affine
-    let center = mean.narrow
-    let low = (mean - C.Wide(center)).narrow
+    let mean = moments.mean
+    let center = (mean * mean).double < moments.variance.double ? C.zero : mean.narrow
     self.center = C.Vector(repeating: center)
-    self.rstd = C.Vector(repeating: rstd)
-    self.offset = C.Vector(repeating: -(low * rstd))
+    self.rstd = C.Vector(repeating: rstd.narrow)
+    self.rstdLow = C.Vector(repeating: (rstd - C.Wide(rstd.narrow)).narrow)
+    self.offset = C.Vector(repeating: -((mean - C.Wide(center)) * rstd).narrow)
   }
 
-  /// The mean is subtracted before anything is scaled: x - center is exact where the mean is large
-  /// beside the spread.
+  /// Where the mean is large beside the spread, it is subtracted before anything is scaled, and the
+  /// difference is exact. Where it is smaller than the standard deviation, nothing cancels: center is
+  /// 0, and x has no rounding before the product.
   @inline(__always)
   func callAsFunction(
     _ x: C.Vector, weight: @autoclosure () -> C.Vector, bias: @autoclosure () -> C.Vector
   ) -> C.Vector {
-    let normalized = N.centers ? offset.adding(x - center, times: rstd) : x * rstd
+    let deviation = N.centers ? x - center : x
+    let low = N.centers ? offset.adding(deviation, times: rstdLow) : deviation * rstdLow
+    let normalized = low.adding(deviation, times: rstd)
     if affine.hasWeight && affine.hasBias { return bias().adding(normalized, times: weight()) }
     if affine.hasWeight { return normalized * weight() }
     if affine.hasBias { return normalized + bias() }

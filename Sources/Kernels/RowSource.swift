@@ -29,7 +29,9 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
   @inline(__always) init(_ elements: UnsafePointer<T>) { self.elements = elements }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
-  @inline(__always) func load(scalar index: Int) -> Compute { Compute.load(scalar: elements + index) }
+  @inline(__always) func load(scalar index: Int) -> Compute {
+    Compute.load(scalar: elements + index)
+  }
 
   func load(short count: Int) -> Compute.Vector {
     var buffer = ShortRow()
@@ -90,7 +92,9 @@ private struct ShortRow {
 
 /// Copies fewer than 16 elements in at most four moves.
 @inline(__always)
-private func copyShort<T>(_ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>, _ count: Int) {
+private func copyShort<T>(
+  _ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>, _ count: Int
+) {
   var done = 0
   if count & 8 != 0 {
     copy(8, source, to: destination)
@@ -108,7 +112,9 @@ private func copyShort<T>(_ source: UnsafePointer<T>, to destination: UnsafeMuta
 }
 
 @inline(__always)
-private func copy<T>(_ count: Int, _ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>) {
+private func copy<T>(
+  _ count: Int, _ source: UnsafePointer<T>, to destination: UnsafeMutablePointer<T>
+) {
   UnsafeMutableRawPointer(destination).copyMemory(
     from: source, byteCount: count &* MemoryLayout<T>.stride)
 }

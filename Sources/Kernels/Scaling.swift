@@ -2,11 +2,11 @@
 /// infinity: in float64, of the row times a power of two.
 struct ScaledMoments<T: Element> {
   let row: ScaledRow<T>
-  /// The mean of the scaled row.
-  let mean: DoubleDouble
+  /// Of the scaled row.
+  let moments: Moments<Double>
   /// The rstd of the scaled row; 0 for a constant row with eps 0, where the formula has 0/0 and its
   /// limit as eps goes to 0 is bias.
-  let factor: Double
+  let factor: DoubleDouble
   let unscaledMean: Double
   let unscaledRstd: Double
 
@@ -15,21 +15,21 @@ struct ScaledMoments<T: Element> {
     guard range.isFinite else {
       row = ScaledRow(row: elements, scale: 1)
       // As in IEEE arithmetic: inf - inf in the variance, or 1 / sqrt(inf).
-      mean = DoubleDouble(range.sum)
-      factor = N.centers ? .nan : DoubleDouble(range.sum).reciprocalSquareRoot.high
+      moments = Moments(
+        mean: DoubleDouble(range.sum), variance: DoubleDouble(N.centers ? .nan : range.sum))
+      factor = moments.variance.reciprocalSquareRoot
       unscaledMean = range.sum
-      unscaledRstd = factor
+      unscaledRstd = factor.high
       return
     }
     let scale = range.scale
     row = ScaledRow(row: elements, scale: scale)
-    let moments = Moments<Double>(
+    moments = Moments<Double>(
       N.self, row, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count))
-    let rstd = (moments.variance + DoubleDouble(eps * scale * scale)).reciprocalSquareRoot.high
-    mean = moments.mean
-    factor = rstd == .infinity ? 0 : rstd
-    unscaledMean = mean.high * (1 / scale)
-    unscaledRstd = rstd * scale
+    let rstd = (moments.variance + DoubleDouble(eps * scale * scale)).reciprocalSquareRoot
+    factor = rstd.high == .infinity ? DoubleDouble(0) : rstd
+    unscaledMean = moments.mean.high * (1 / scale)
+    unscaledRstd = rstd.high * scale
   }
 }
 

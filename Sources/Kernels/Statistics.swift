@@ -17,8 +17,15 @@ struct Moments<C: ComputeScalar> {
   private let sumOfSquares: Double
   private let correction: Double
 
-  /// One pass over the row, around the mean of a few of its elements. Where that shift is further from
-  /// the mean than 1.7 standard deviations, digits cancel, and a second pass goes around the mean
+  init(mean: C.Wide, variance: C.Wide) {
+    self.mean = mean
+    self.variance = variance
+    sumOfSquares = variance.double
+    correction = 0
+  }
+
+  /// One pass over the row, around a shift that a few of its elements suggest. Where that is further
+  /// from the mean than 1.7 standard deviations, digits cancel, and a second pass goes around the mean
   /// that the first one found.
   @inline(__always)
   init<N: Norm, S: RowSource>(_: N.Type, _ row: S, count: Int, reciprocalCount: C.Wide)
@@ -28,7 +35,7 @@ struct Moments<C: ComputeScalar> {
       return
     }
     self.init(
-      N.self, row, count: count, reciprocalCount: reciprocalCount, around: sampleMean(row, count))
+      N.self, row, count: count, reciprocalCount: reciprocalCount, around: pilot(row, count))
     if correction > 0.75 * sumOfSquares {
       self.init(
         N.self, row, count: count, reciprocalCount: reciprocalCount, around: mean.narrow)
@@ -64,18 +71,27 @@ struct Moments<C: ComputeScalar> {
   }
 }
 
-/// The mean of four elements, spread so that a trend along the row does not mislead. Exact where all
-/// are equal.
+/// A shift near the mean, from four elements that are spread so that a trend along the row does not
+/// mislead: their mean, exact where all are equal; 0, with which no x - shift needs rounding, where
+/// that is no further away than they are from each other.
 @inline(__always)
-private func sampleMean<S: RowSource>(_ row: S, _ count: Int) -> S.Compute {
+private func pilot<S: RowSource>(_ row: S, _ count: Int) -> S.Compute {
   let quarter = count / 4
-  let low = row.load(scalar: 0) + row.load(scalar: quarter)
-  let high = row.load(scalar: 2 &* quarter) + row.load(scalar: 3 &* quarter)
-  return (low + high) * S.Compute(0.25)
+  let a = row.load(scalar: 0)
+  let b = row.load(scalar: quarter)
+  let c = row.load(scalar: 2 &* quarter)
+  let d = row.load(scalar: 3 &* quarter)
+  let mean = ((a + b) + (c + d)) * S.Compute(0.25)
+  let spread =
+    S.Compute.maximum(S.Compute.maximum(a, b), S.Compute.maximum(c, d))
+    - S.Compute.minimum(S.Compute.minimum(a, b), S.Compute.minimum(c, d))
+  return mean.magnitude < spread ? .zero : mean
 }
 
-/// How many vectors are added up lane by lane before the sums move to twice the precision.
-@inline(__always) private var vectorsPerBlock: Int { 256 }
+/// How many vectors are added up lane by lane, 16 to a lane, before the sums move to twice the
+/// precision. More would let one outlier, beside which every later addition to its lane is rounded,
+/// cost several units in the last place.
+@inline(__always) private var vectorsPerBlock: Int { 64 }
 
 /// The sums of d and of d^2 over a row, d = x - shift, in an order that `count` alone determines:
 /// vector v of the row goes to accumulator v mod 4; the elements after the last whole vector, as the
@@ -88,6 +104,10 @@ private func shiftedSums<N: Norm, S: RowSource>(
   let wholeEnd = count &- count % width
   var sums = S.Compute.Wide.LaneSums()
   var squares = S.Compute.Wide.LaneSums()
+  if wholeEnd == 0 {
+    addShort(N.self, row.load(short: count), count, around: shift, to: &sums, &squares)
+    return (sums.total, squares.total)
+  }
   var index = 0
   repeat {
     var lanes0 = ShiftedLanes<N, S.Compute>(shift)
@@ -121,6 +141,30 @@ private func shiftedSums<N: Norm, S: RowSource>(
     squares.add((lanes0.squares + lanes1.squares) + (lanes2.squares + lanes3.squares))
   } while index < wholeEnd
   return (sums.total, squares.total)
+}
+
+/// Few elements, so that their roundings do not average out: sums and squares are exact in twice the
+/// precision, but for the square of the rounding error of d.
+@inline(__always)
+private func addShort<N: Norm, C: ComputeScalar>(
+  _: N.Type, _ x: C.Vector, _ count: Int, around shift: C, to sums: inout C.Wide.LaneSums,
+  _ squares: inout C.Wide.LaneSums
+) {
+  let zero = C.Vector(repeating: .zero)
+  let center = C.Vector(repeating: shift)
+  let rounded = x - center
+  let d = N.centers ? rounded.keepingLast(count) : x
+  let square = d * d
+  squares.add(square)
+  squares.add((zero - square).adding(d, times: d))
+  if N.centers {
+    // Knuth's error of a difference: d + low is x - shift.
+    let part = x - rounded
+    let low = ((x - (rounded + part)) + (part - center)).keepingLast(count)
+    sums.add(d)
+    sums.add(low)
+    squares.add((d + d) * low)
+  }
 }
 
 /// One vector of sums of d and of d^2.

@@ -3,7 +3,8 @@ import CShims
 /// Twice the precision of a compute type: mean, variance and rstd are finished in it.
 protocol WideScalar {
   associatedtype Narrow: ComputeScalar
-  associatedtype LaneSums: WideLaneSums where LaneSums.Vector == Narrow.Vector, LaneSums.Wide == Self
+  associatedtype LaneSums: WideLaneSums
+  where LaneSums.Vector == Narrow.Vector, LaneSums.Wide == Self
 
   init(_ value: Narrow)
   init(double value: Double)
@@ -50,7 +51,9 @@ struct DoubleLaneSums: WideLaneSums {
 
   @inline(__always) init() {}
 
-  @inline(__always) mutating func add(_ vector: SIMD16<Float>) { lanes = lanes + ln_widen16(vector) }
+  @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
+    lanes = lanes + ln_widen16(vector)
+  }
 
   @inline(__always) var total: Double {
     let eight = lanes.lowHalf + lanes.highHalf

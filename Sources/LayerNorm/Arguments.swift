@@ -22,7 +22,8 @@ struct ForwardArguments {
     }
     guard args.norm == LAYERNORM_NORM_LAYER else {
       throw failure(
-        LAYERNORM_ERROR_NORM, "norm is ", .number(Int64(args.norm.rawValue)), ", not a layernorm_norm")
+        LAYERNORM_ERROR_NORM, "norm is ", .number(Int64(args.norm.rawValue)),
+        ", not a layernorm_norm")
     }
     let xType = try DType(args.x_dtype, default: .f32, "x_dtype")
     let yType = try DType(args.y_dtype, default: xType, "y_dtype")
@@ -47,7 +48,8 @@ struct ForwardArguments {
     }
 
     x = try tensor("x", args.x, xType, args.x_strides, batch, args.rows, args.cols)
-    y = try tensor("y", UnsafeRawPointer(args.y), yType, args.y_strides, batch, args.rows, args.cols)
+    y = try tensor(
+      "y", UnsafeRawPointer(args.y), yType, args.y_strides, batch, args.rows, args.cols)
     weight = try array("weight", args.weight, paramType, count: elements == 0 ? 0 : args.cols)
     bias = try array("bias", args.bias, paramType, count: elements == 0 ? 0 : args.cols)
     mean = try array("mean", UnsafeRawPointer(args.mean), xType.compute, count: rows)
@@ -75,7 +77,8 @@ struct ForwardArguments {
 
 private func checkCount(_ count: Int64, _ name: StaticString) throws(Failure) {
   guard count >= 0 else {
-    throw failure(LAYERNORM_ERROR_SIZE, .text(name), " is ", .number(count), ": it must not be negative")
+    throw failure(
+      LAYERNORM_ERROR_SIZE, .text(name), " is ", .number(count), ": it must not be negative")
   }
 }
 

@@ -4,7 +4,7 @@ import Synchronization
 
 /// What a process settles at its first computing call and keeps: the kernels of one instruction set.
 enum Configuration {
-  private static let table = Atomic<UnsafeMutablePointer<ln_kernel_table>?>(nil)
+  nonisolated(unsafe) private static let table = Atomic<UnsafeMutablePointer<ln_kernel_table>?>(nil)
 
   /// The kernels to use; LAYERNORM_ISA and LAYERNORM_NUM_THREADS are in order.
   @inline(__always)
@@ -17,7 +17,7 @@ enum Configuration {
   private static func settle() throws(Failure) -> UnsafePointer<ln_kernel_table> {
     let isa = try InstructionSet.chosen()
     _ = try ThreadCount.current()
-    guard let memory = malloc(MemoryLayout<ln_kernel_table>.size) else {
+    guard let memory = calloc(1, MemoryLayout<ln_kernel_table>.size) else {
       throw failure(LAYERNORM_ERROR_OUT_OF_MEMORY, "no memory for the table of kernels")
     }
     let new = memory.bindMemory(to: ln_kernel_table.self, capacity: 1)
@@ -101,4 +101,6 @@ public func layernorm_isa() -> UnsafePointer<CChar>! {
 }
 
 @_cdecl("layernorm_version") @implementation
-public func layernorm_version() -> Int32 { LAYERNORM_VERSION_MAJOR * 10000 + LAYERNORM_VERSION_MINOR * 100 + LAYERNORM_VERSION_PATCH }
+public func layernorm_version() -> Int32 {
+  LAYERNORM_VERSION_MAJOR * 10000 + LAYERNORM_VERSION_MINOR * 100 + LAYERNORM_VERSION_PATCH
+}

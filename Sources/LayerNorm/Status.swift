@@ -37,7 +37,8 @@ struct Sentence {
     case .quoted(let string):
       append(bytes: "\"", 1)
       append(
-        bytes: UnsafeRawPointer(string).assumingMemoryBound(to: UInt8.self), min(strlen(string), 40))
+        bytes: UnsafeRawPointer(string).assumingMemoryBound(to: UInt8.self), min(strlen(string), 40)
+      )
       append(bytes: "\"", 1)
     }
   }

@@ -56,7 +56,8 @@ struct Tensor {
     let (highest, o5) = address.addingReportingOverflow(UInt(after.magnitude))
     guard !(overflow || o4 || o5) else {
       throw failure(
-        LAYERNORM_ERROR_SIZE, .text(name), " does not fit the address space with its sizes and strides")
+        LAYERNORM_ERROR_SIZE, .text(name),
+        " does not fit the address space with its sizes and strides")
     }
     low = lowest
     end = highest
@@ -97,7 +98,9 @@ struct Tensor {
           return false
         }
         let divisor = greatestCommonDivisor(stride, inner.stride)
-        guard stride / divisor >= inner.count || inner.stride / divisor >= count else { return false }
+        guard stride / divisor >= inner.count || inner.stride / divisor >= count else {
+          return false
+        }
       }
       extent += stride * (count - 1)
       previous = (count, stride)
@@ -113,7 +116,9 @@ struct Tensor {
     let (otherRun, otherPeriod) = other.footprint
     let common = greatestCommonDivisor(period, otherPeriod)
     guard common > 0 else { return false }
-    let distance = other.low >= low ? UInt64(other.low - low) % common : (common - UInt64(low - other.low) % common) % common
+    let distance =
+      other.low >= low
+      ? UInt64(other.low - low) % common : (common - UInt64(low - other.low) % common) % common
     return distance >= run && distance + otherRun <= common
   }
 

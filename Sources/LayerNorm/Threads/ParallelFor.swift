@@ -11,9 +11,9 @@ enum ParallelFor {
     var previous: UnsafeMutablePointer<Host>?
   }
 
-  private static let host = Atomic<UnsafeMutablePointer<Host>?>(nil)
+  nonisolated(unsafe) private static let host = Atomic<UnsafeMutablePointer<Host>?>(nil)
   /// Every host there has been: a call may still be using one that was replaced.
-  private static let hosts = Atomic<UnsafeMutablePointer<Host>?>(nil)
+  nonisolated(unsafe) private static let hosts = Atomic<UnsafeMutablePointer<Host>?>(nil)
 
   static func run(
     _ count: Int64, threads: Int32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?

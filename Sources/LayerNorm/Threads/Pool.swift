@@ -154,7 +154,7 @@ struct Pool {
 
   // MARK: The one pool
 
-  private static let shared = Atomic<UnsafeMutableRawPointer?>(nil)
+  nonisolated(unsafe) private static let shared = Atomic<UnsafeMutableRawPointer?>(nil)
 
   private static func current() -> Pool? {
     if let memory = shared.load(ordering: .acquiring) { return Pool(memory: memory) }

@@ -1,0 +1,32 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The shipped library is CMake's; this package builds the same sources for Swift programs, with the
+// Swift runtime, and runs the Swift tests.
+
+/// The kernels once more, for one instruction set.
+func kernels(_ name: String, _ flags: [String]) -> Target {
+  .target(
+    name: name, dependencies: ["CShims"],
+    swiftSettings: [.unsafeFlags(["-Ounchecked"] + flags)])
+}
+
+let package = Package(
+  name: "layernorm",
+  products: [
+    .library(name: "layernorm", type: .dynamic, targets: ["LayerNorm"])
+  ],
+  targets: [
+    .systemLibrary(name: "CLayerNorm", path: "Include"),
+    .systemLibrary(name: "CShims"),
+    kernels("KernelsX8664", ["-DLAYERNORM_NO_HALF_KERNELS"]),
+    kernels("KernelsX8664V3", ["-Xcc", "-march=x86-64-v3"]),
+    kernels("KernelsX8664V4", ["-Xcc", "-march=x86-64-v4", "-Xcc", "-mprefer-vector-width=512"]),
+    .target(
+      name: "LayerNorm",
+      dependencies: ["CLayerNorm", "CShims", "KernelsX8664", "KernelsX8664V3", "KernelsX8664V4"]),
+    .testTarget(
+      name: "LayerNormTests", dependencies: ["LayerNorm", "CLayerNorm"],
+      path: "Tests/LayerNormTests"),
+  ]
+)
