@@ -15,7 +15,7 @@ export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 installed = $(patsubst %,.venv/installed/%,$(1))
-TEST_REQUIREMENTS := $(wildcard Tests/requirements.txt) bindings/python/requirements-test.txt \
+TEST_REQUIREMENTS := Tests/requirements.txt bindings/python/requirements-test.txt \
   examples/requirements.txt examples/requirements-model.txt tools/requirements-format.txt
 
 .PHONY: help
