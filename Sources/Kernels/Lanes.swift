@@ -61,7 +61,8 @@ protocol ComputeScalar {
   init(_ value: Double)
 
   /// A sum of squares at or above this, or a variance below `smallestVariance` where eps is below
-  /// `smallestEps`, has overflowed, or may have lost digits to underflow: the row is scaled first.
+  /// `smallestEps`, has overflowed, or may have lost digits to underflow: the row is scaled first. For
+  /// Double whatever eps is, since in that range the low part of a mean is lost too.
   static var largestSumOfSquares: Double { get }
   static var smallestVariance: Double { get }
   static var smallestEps: Double { get }
@@ -118,5 +119,5 @@ extension Double: ComputeScalar {
 
   @inline(__always) static var largestSumOfSquares: Double { 0x1p1000 }
   @inline(__always) static var smallestVariance: Double { 0x1p-900 }
-  @inline(__always) static var smallestEps: Double { 0x1p-860 }
+  @inline(__always) static var smallestEps: Double { .infinity }
 }

@@ -26,10 +26,18 @@ struct ScaledMoments<T: Element> {
     row = ScaledRow(row: elements, scale: scale)
     moments = Moments<Double>(
       N.self, row, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count))
-    let rstd = (moments.variance + DoubleDouble(eps * scale * scale)).reciprocalSquareRoot
-    factor = rstd.high == .infinity ? DoubleDouble(0) : rstd
+    let scaledEps = eps * scale * scale
+    let rstd: DoubleDouble
+    if moments.variance.high > 0 && scaledEps < .infinity {
+      rstd = (moments.variance + DoubleDouble(scaledEps)).reciprocalSquareRoot
+      unscaledRstd = rstd.high * scale
+    } else {
+      // Beside eps, the variance is nothing.
+      unscaledRstd = DoubleDouble(eps).reciprocalSquareRoot.high
+      rstd = DoubleDouble(eps).reciprocalSquareRoot * DoubleDouble(1 / scale)
+    }
+    factor = unscaledRstd == .infinity && moments.variance.high == 0 ? DoubleDouble(0) : rstd
     unscaledMean = moments.mean.high * (1 / scale)
-    unscaledRstd = rstd.high * scale
   }
 }
 

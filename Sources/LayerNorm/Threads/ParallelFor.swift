@@ -2,57 +2,48 @@ import CLayerNorm
 import CShims
 import Synchronization
 
-/// Where the parts of a call's work run: on the host's threads, if it has given us a way to them, or
-/// on the library's own.
+/// The host's way to run work on its own threads, if it has given us one.
 enum ParallelFor {
-  private struct Host {
-    var run: layernorm_parallel_for
-    var context: UnsafeMutableRawPointer?
-    var previous: UnsafeMutablePointer<Host>?
+  struct Host {
+    let run: layernorm_parallel_for
+    let context: UnsafeMutableRawPointer?
+    fileprivate let previous: UnsafeMutablePointer<Host>?
   }
 
-  nonisolated(unsafe) private static let host = Atomic<UnsafeMutablePointer<Host>?>(nil)
+  nonisolated(unsafe) private static let chosen = Atomic<UnsafeMutablePointer<Host>?>(nil)
   /// Every host there has been: a call may still be using one that was replaced.
-  nonisolated(unsafe) private static let hosts = Atomic<UnsafeMutablePointer<Host>?>(nil)
+  nonisolated(unsafe) private static let known = Atomic<UnsafeMutablePointer<Host>?>(nil)
 
-  static func run(
-    _ count: Int64, threads: Int32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
-  ) {
-    if let host = host.load(ordering: .acquiring) {
-      host.pointee.run(host.pointee.context, count, task, context)
-    } else {
-      Pool.run(count, threads: threads, task, context)
-    }
-  }
+  static var host: Host? { chosen.load(ordering: .acquiring)?.pointee }
 
   static func set(
     _ run: layernorm_parallel_for?, _ context: UnsafeMutableRawPointer?
   ) throws(Failure) {
     guard let run else {
-      host.store(nil, ordering: .releasing)
+      chosen.store(nil, ordering: .releasing)
       return
     }
-    var known = hosts.load(ordering: .acquiring)
-    while let candidate = known {
+    var next = known.load(ordering: .acquiring)
+    while let candidate = next {
       if candidate.pointee.context == context && address(candidate.pointee.run) == address(run) {
-        host.store(candidate, ordering: .releasing)
+        chosen.store(candidate, ordering: .releasing)
         return
       }
-      known = candidate.pointee.previous
+      next = candidate.pointee.previous
     }
     guard let memory = malloc(MemoryLayout<Host>.size) else {
       throw failure(LAYERNORM_ERROR_OUT_OF_MEMORY, "no memory for parallel_for")
     }
     let new = memory.bindMemory(to: Host.self, capacity: 1)
-    var previous = hosts.load(ordering: .acquiring)
+    var previous = known.load(ordering: .acquiring)
     repeat {
       new.initialize(to: Host(run: run, context: context, previous: previous))
-      let (exchanged, now) = hosts.compareExchange(
+      let (exchanged, now) = known.compareExchange(
         expected: previous, desired: new, ordering: .acquiringAndReleasing)
       if exchanged { break }
       previous = now
     } while true
-    host.store(new, ordering: .releasing)
+    chosen.store(new, ordering: .releasing)
   }
 
   private static func address(_ function: layernorm_parallel_for) -> UnsafeRawPointer {
