@@ -134,16 +134,19 @@ def layer_norm(
     RuntimeError
         LAYERNORM_ISA names an instruction set that is unknown or that the CPU lacks.
     """
-    if type(x) is ndarray and normalized_shape is None and not return_stats:
-        # Contiguous writable arrays of one dtype are done in a fifth of the time that it takes to
-        # look at everything that the arguments may be. Whatever is not that, or is wrong, raises
-        # or has a status, with nothing written, and goes the general way, which says what it is.
+    if type(x) is ndarray and not return_stats:
+        # Contiguous writable arrays of one dtype, over the last dimension, are done in a fifth of
+        # the time that it takes to look at everything that the arguments may be. Whatever is not
+        # that, or is wrong, raises or has a status, with nothing written, and goes the general
+        # way, which says what is wrong.
         try:
             dtype = x.dtype
             shape = x.shape
             code = _PLAIN[dtype]
             cols = shape[-1]
             y = empty(shape, dtype) if out is None else out
+            if normalized_shape is not None and normalized_dims(x, normalized_shape) != 1:
+                raise TypeError
             if type(y) is not ndarray or y.dtype != dtype or y.shape != shape:
                 raise TypeError
             weight_address = bias_address = 0

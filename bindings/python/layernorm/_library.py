@@ -19,7 +19,7 @@ from ctypes import (
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 _FILE: Final = "liblayernorm.so"
 
@@ -88,10 +88,10 @@ class ForwardArgs(Structure):
 
 
 def packer(args: type[Structure]) -> Struct:
-    """The same bytes as `args`, filled by one call: an eighth of the time of setting fields."""
+    """What packs the same bytes as `args` has, in a fifth of the time of making one."""
+    fields: Any = args._fields_
     # ctypes and struct share their type codes.
-    codes = [kind._type_ for _, kind, *_ in args._fields_]  # type: ignore[union-attr]
-    packed = Struct("@" + "".join(map(str, codes)))
+    packed = Struct("@" + "".join(kind._type_ for _, kind in fields))
     assert packed.size == sizeof(args)
     return packed
 
