@@ -8,9 +8,14 @@
  *
  * weight (gamma) and bias (beta) have `cols` elements and are shared by all rows.
  *
+ * RMSNorm (Zhang, Sennrich 2019, arXiv:1910.07467) does not center:
+ *
+ *     rstd = 1 / sqrt(sum(x^2) / cols + eps)
+ *     y    = x * rstd * weight
+ *
  * Start with the everyday calls, layernorm_forward_f32() and its siblings: contiguous rows, one
- * dtype. layernorm_forward() takes an argument struct and does the rest: RMSNorm, mixed dtypes,
- * strides.
+ * dtype. layernorm_forward() and layernorm_backward() take an argument struct and do the rest: mixed
+ * dtypes, strides, what is fused with the norm.
  *
  * What holds for every call:
  *  - It returns a status and never prints, aborts or traps. On any status but LAYERNORM_SUCCESS no
@@ -21,8 +26,9 @@
  *  - float32, float16 and bfloat16 compute in float32, float64 in float64; sums and rstd are
  *    finished in twice that precision.
  *  - Calls may come from any number of threads at once.
- *  - y may be x itself, with the same strides and dtype; any other overlap of an output with
- *    an input or another output is refused.
+ *  - An output with the shape of x may be one of the inputs of that shape itself, with the same
+ *    strides and dtype (y == x, sum == x, dx == dy, dx == x); any other overlap of an output with an
+ *    input or another output is refused.
  *  - A pointer needs the alignment of its element type and no more.
  *  - rows == 0 succeeds and writes nothing; with cols == 0, mean and rstd are NaN (0/0).
  *  - Finite input whose exact result is finite gives that result, also where the sums overflow or
@@ -114,7 +120,116 @@ layernorm_status layernorm_forward_bf16(int64_t rows, int64_t cols, const uint16
                                         const uint16_t *weight, const uint16_t *bias, float eps,
                                         uint16_t *y, float *mean, float *rstd);
 
-/* ---- General call ----------------------------------------------------------------------------- */
+/* Backward of layer norm, for a contiguous dy[rows][cols] and the x of the forward call. Writes dx,
+ * dweight and dbias by assignment, each unless it is NULL.
+ *
+ * With x^ = (x - mean) * rstd and g = dy * weight:
+ *
+ *     dx      = rstd * (g - sum(g) / cols - x^ * sum(g * x^) / cols)
+ *     dweight = sum of dy * x^ over the rows,  dbias = sum of dy over the rows
+ *
+ *   weight       [cols], or NULL for ones
+ *   mean, rstd   [rows], as the forward call gave them; or both NULL: computed again from x, with eps,
+ *                which serves only then
+ *   dx           [rows][cols]; may be dy or x
+ *   dweight      [cols]
+ *   dbias        [cols]
+ *
+ * The sums over rows are kept in twice the precision that rows are computed in and rounded once.
+ * With rows == 0, dweight and dbias become zero.
+ *
+ * @return LAYERNORM_SUCCESS, or NULL_POINTER, SIZE, EPS, OVERLAP, ALIGNMENT, ISA, NUM_THREADS,
+ *         OUT_OF_MEMORY */
+layernorm_status layernorm_backward_f32(int64_t rows, int64_t cols, const float *dy, const float *x,
+                                        const float *weight, const float *mean, const float *rstd,
+                                        float eps, float *dx, float *dweight, float *dbias);
+layernorm_status layernorm_backward_f64(int64_t rows, int64_t cols, const double *dy,
+                                        const double *x, const double *weight, const double *mean,
+                                        const double *rstd, double eps, double *dx, double *dweight,
+                                        double *dbias);
+layernorm_status layernorm_backward_f16(int64_t rows, int64_t cols, const uint16_t *dy,
+                                        const uint16_t *x, const uint16_t *weight,
+                                        const float *mean, const float *rstd, float eps,
+                                        uint16_t *dx, uint16_t *dweight, uint16_t *dbias);
+layernorm_status layernorm_backward_bf16(int64_t rows, int64_t cols, const uint16_t *dy,
+                                         const uint16_t *x, const uint16_t *weight,
+                                         const float *mean, const float *rstd, float eps,
+                                         uint16_t *dx, uint16_t *dweight, uint16_t *dbias);
+
+/* RMSNorm of each row of a contiguous x[rows][cols] into y[rows][cols]. Arguments and status as in
+ * layernorm_forward_f32(). */
+layernorm_status layernorm_rms_forward_f32(int64_t rows, int64_t cols, const float *x,
+                                           const float *weight, float eps, float *y, float *rstd);
+layernorm_status layernorm_rms_forward_f64(int64_t rows, int64_t cols, const double *x,
+                                           const double *weight, double eps, double *y,
+                                           double *rstd);
+layernorm_status layernorm_rms_forward_f16(int64_t rows, int64_t cols, const uint16_t *x,
+                                           const uint16_t *weight, float eps, uint16_t *y,
+                                           float *rstd);
+layernorm_status layernorm_rms_forward_bf16(int64_t rows, int64_t cols, const uint16_t *x,
+                                            const uint16_t *weight, float eps, uint16_t *y,
+                                            float *rstd);
+
+/* Backward of RMSNorm. Writes dx and dweight by assignment, each unless it is NULL.
+ *
+ * With x^ = x * rstd and g = dy * weight: dx = rstd * (g - x^ * sum(g * x^) / cols) and dweight = sum
+ * of dy * x^ over the rows. Arguments and status as in layernorm_backward_f32(). */
+layernorm_status layernorm_rms_backward_f32(int64_t rows, int64_t cols, const float *dy,
+                                            const float *x, const float *weight, const float *rstd,
+                                            float eps, float *dx, float *dweight);
+layernorm_status layernorm_rms_backward_f64(int64_t rows, int64_t cols, const double *dy,
+                                            const double *x, const double *weight,
+                                            const double *rstd, double eps, double *dx,
+                                            double *dweight);
+layernorm_status layernorm_rms_backward_f16(int64_t rows, int64_t cols, const uint16_t *dy,
+                                            const uint16_t *x, const uint16_t *weight,
+                                            const float *rstd, float eps, uint16_t *dx,
+                                            uint16_t *dweight);
+layernorm_status layernorm_rms_backward_bf16(int64_t rows, int64_t cols, const uint16_t *dy,
+                                             const uint16_t *x, const uint16_t *weight,
+                                             const float *rstd, float eps, uint16_t *dx,
+                                             uint16_t *dweight);
+
+/* Residual addition and norm in one call: sum = x + residual, rounded to the dtype, and y = the norm
+ * of that rounded sum: the same bits as the two steps one after the other.
+ *
+ *   residual     [rows][cols]
+ *   sum          [rows][cols], or NULL: not wanted; may be x or residual
+ *
+ * The other arguments and the status as in layernorm_forward_f32(). */
+layernorm_status layernorm_add_forward_f32(int64_t rows, int64_t cols, const float *x,
+                                           const float *residual, const float *weight,
+                                           const float *bias, float eps, float *sum, float *y,
+                                           float *mean, float *rstd);
+layernorm_status layernorm_add_forward_f64(int64_t rows, int64_t cols, const double *x,
+                                           const double *residual, const double *weight,
+                                           const double *bias, double eps, double *sum, double *y,
+                                           double *mean, double *rstd);
+layernorm_status layernorm_add_forward_f16(int64_t rows, int64_t cols, const uint16_t *x,
+                                           const uint16_t *residual, const uint16_t *weight,
+                                           const uint16_t *bias, float eps, uint16_t *sum,
+                                           uint16_t *y, float *mean, float *rstd);
+layernorm_status layernorm_add_forward_bf16(int64_t rows, int64_t cols, const uint16_t *x,
+                                            const uint16_t *residual, const uint16_t *weight,
+                                            const uint16_t *bias, float eps, uint16_t *sum,
+                                            uint16_t *y, float *mean, float *rstd);
+
+/* As layernorm_add_forward_f32() and its siblings, with RMSNorm. */
+layernorm_status layernorm_rms_add_forward_f32(int64_t rows, int64_t cols, const float *x,
+                                               const float *residual, const float *weight,
+                                               float eps, float *sum, float *y, float *rstd);
+layernorm_status layernorm_rms_add_forward_f64(int64_t rows, int64_t cols, const double *x,
+                                               const double *residual, const double *weight,
+                                               double eps, double *sum, double *y, double *rstd);
+layernorm_status layernorm_rms_add_forward_f16(int64_t rows, int64_t cols, const uint16_t *x,
+                                               const uint16_t *residual, const uint16_t *weight,
+                                               float eps, uint16_t *sum, uint16_t *y, float *rstd);
+layernorm_status layernorm_rms_add_forward_bf16(int64_t rows, int64_t cols, const uint16_t *x,
+                                                const uint16_t *residual, const uint16_t *weight,
+                                                float eps, uint16_t *sum, uint16_t *y,
+                                                float *rstd);
+
+/* ---- General calls ---------------------------------------------------------------------------- */
 
 typedef enum layernorm_dtype {
   LAYERNORM_DTYPE_DEFAULT = 0, /* x: float32; every other tensor: the dtype of x */
@@ -125,53 +240,115 @@ typedef enum layernorm_dtype {
 } layernorm_dtype;
 
 typedef enum layernorm_norm {
-  LAYERNORM_NORM_LAYER = 0
+  LAYERNORM_NORM_LAYER = 0,
+  LAYERNORM_NORM_RMS = 1 /* has no mean */
 } layernorm_norm;
+
+/* Bits of `flags`. */
+#define LAYERNORM_FLAG_WEIGHT_OFFSET 1u     /* 1 + weight takes the place of weight, as in Gemma */
+#define LAYERNORM_FLAG_ACCUMULATE_DX 2u     /* backward adds to dx and does not assign it */
+#define LAYERNORM_FLAG_ACCUMULATE_PARAMS 4u /* backward adds to dweight and dbias */
 
 /* Arguments of layernorm_forward(). Begin with LAYERNORM_FORWARD_ARGS_INIT; a field that is zero
  * has its default.
  *
- * x and y have the shape [batch][rows][cols]; each row of cols elements is normalized. Their
- * strides, in elements, are {batch, row, col} in an array of three, or NULL for contiguous. A
- * stride may be negative; a stride of x may be 0. For example, normalization over the channels of a
- * contiguous [N][C][H*W] tensor is batch = N, rows = H*W, cols = C, strides {C*H*W, 1, H*W}.
+ * x, residual, sum and y have the shape [batch][rows][cols]; each row of cols elements is normalized.
+ * Their strides, in elements, are {batch, row, col} in an array of three, or NULL for contiguous. A
+ * stride may be negative; a stride of an input may be 0. For example, normalization over the channels
+ * of a contiguous [N][C][H*W] tensor is batch = N, rows = H*W, cols = C, strides {C*H*W, 1, H*W}.
+ *
+ * With residual or x_bias, sum = (x + x_bias) + residual, rounded to x_dtype, is what is normalized.
  *
  * The computation is in float64 if x_dtype is float64, else in float32, whatever the other dtypes. */
 typedef struct layernorm_forward_args {
-  size_t struct_size;          /* sizeof(layernorm_forward_args) */
-  double eps;                  /* 0 or more, finite */
-  uint64_t flags;              /* none yet: 0 */
-  layernorm_norm norm;         /* LAYERNORM_NORM_LAYER */
-  layernorm_dtype x_dtype;     /* dtype of x */
-  layernorm_dtype y_dtype;     /* dtype of y */
-  layernorm_dtype param_dtype; /* dtype of weight and bias */
-  int64_t batch;               /* 0 means 1 */
-  int64_t rows;                /* rows in each batch entry */
-  int64_t cols;                /* the normalized size */
-  const void *x;               /* [batch][rows][cols] */
-  const int64_t *x_strides;    /* 3 strides, or NULL: contiguous */
-  const void *weight;          /* [cols], contiguous, or NULL: ones */
-  const void *bias;            /* [cols], contiguous, or NULL: zeros */
-  void *y;                     /* [batch][rows][cols] */
-  const int64_t *y_strides;    /* 3 strides, or NULL: contiguous */
-  void *mean;                  /* [batch][rows] or NULL: not wanted; float64 if x is, else float32 */
-  void *rstd;                  /* as mean */
+  size_t struct_size;              /* sizeof(layernorm_forward_args) */
+  double eps;                      /* 0 or more, finite */
+  uint64_t flags;                  /* LAYERNORM_FLAG_WEIGHT_OFFSET or 0 */
+  layernorm_norm norm;             /* LAYERNORM_NORM_ */
+  layernorm_dtype x_dtype;         /* dtype of x, x_bias, residual and sum */
+  layernorm_dtype y_dtype;         /* dtype of y */
+  layernorm_dtype param_dtype;     /* dtype of weight and bias */
+  int64_t batch;                   /* 0 means 1 */
+  int64_t rows;                    /* rows in each batch entry */
+  int64_t cols;                    /* the normalized size */
+  const void *x;                   /* [batch][rows][cols] */
+  const int64_t *x_strides;        /* 3 strides, or NULL: contiguous */
+  const void *weight;              /* [cols], contiguous, or NULL: ones */
+  const void *bias;                /* [cols], contiguous, or NULL: zeros */
+  void *y;                         /* [batch][rows][cols] */
+  const int64_t *y_strides;        /* 3 strides, or NULL: contiguous */
+  void *mean;                      /* [batch][rows] or NULL: not wanted; float64 if x is, else
+                                      float32; NULL for LAYERNORM_NORM_RMS */
+  void *rstd;                      /* as mean, for either norm */
+  const void *residual;            /* [batch][rows][cols], or NULL: nothing is added */
+  const int64_t *residual_strides; /* 3 strides, or NULL: contiguous */
+  const void *x_bias;              /* [cols], contiguous: the bias of the layer before; or NULL */
+  void *sum;                       /* [batch][rows][cols], or NULL: not wanted */
+  const int64_t *sum_strides;      /* 3 strides, or NULL: contiguous */
 } layernorm_forward_args;
 
 #define LAYERNORM_FORWARD_ARGS_INIT                                                                \
   {                                                                                                \
     sizeof(layernorm_forward_args), 1e-5, 0, LAYERNORM_NORM_LAYER, LAYERNORM_DTYPE_DEFAULT,        \
         LAYERNORM_DTYPE_DEFAULT, LAYERNORM_DTYPE_DEFAULT, 0, 0, 0, NULL, NULL, NULL, NULL, NULL,   \
-        NULL, NULL, NULL                                                                           \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                                             \
   }
 
-/* Layer norm as described by `args`.
+/* The norm described by `args`.
  *
  * Element-contiguous rows of one dtype run at the speed of the everyday calls, whatever the batch
- * and row strides. Other strides and dtypes are gathered row by row through a buffer.
+ * and row strides; rows that lie side by side, as in channels-first tensors, several at a time.
+ * Other strides and dtypes are gathered row by row through a buffer.
  *
  * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_ */
 layernorm_status layernorm_forward(const layernorm_forward_args *args);
+
+/* Arguments of layernorm_backward(). Begin with LAYERNORM_BACKWARD_ARGS_INIT; a field that is zero has
+ * its default. Shapes, strides and dtypes as in layernorm_forward_args.
+ *
+ * dx, dweight and dbias are assigned, or added to where `flags` says so. Each may be NULL.
+ *
+ * x is what was normalized: where the forward call had a residual, its sum. The gradient that arrives
+ * at that sum from elsewhere, dsum, is added to dx, which is then the gradient of x and of residual. */
+typedef struct layernorm_backward_args {
+  size_t struct_size;          /* sizeof(layernorm_backward_args) */
+  double eps;                  /* serves where rstd is NULL; 0 or more, finite */
+  uint64_t flags;              /* LAYERNORM_FLAG_ bits */
+  layernorm_norm norm;         /* LAYERNORM_NORM_ */
+  layernorm_dtype x_dtype;     /* dtype of x */
+  layernorm_dtype dy_dtype;    /* dtype of dy, dsum and dx */
+  layernorm_dtype param_dtype; /* dtype of weight, dweight and dbias */
+  int64_t batch;               /* 0 means 1 */
+  int64_t rows;                /* rows in each batch entry */
+  int64_t cols;                /* the normalized size */
+  const void *dy;              /* [batch][rows][cols] */
+  const int64_t *dy_strides;   /* 3 strides, or NULL: contiguous */
+  const void *x;               /* [batch][rows][cols] */
+  const int64_t *x_strides;    /* 3 strides, or NULL: contiguous */
+  const void *weight;          /* [cols], contiguous, or NULL: ones */
+  const void *mean;            /* [batch][rows], with rstd; or NULL, with rstd: computed again. NULL
+                                  for LAYERNORM_NORM_RMS */
+  const void *rstd;            /* [batch][rows]; float64 if x is, else float32; or NULL */
+  const void *dsum;            /* [batch][rows][cols], or NULL: zeros */
+  const int64_t *dsum_strides; /* 3 strides, or NULL: contiguous */
+  void *dx;                    /* [batch][rows][cols], or NULL: not wanted */
+  const int64_t *dx_strides;   /* 3 strides, or NULL: contiguous */
+  void *dweight;               /* [cols], contiguous, or NULL: not wanted */
+  void *dbias;                 /* [cols], contiguous, or NULL: not wanted */
+} layernorm_backward_args;
+
+#define LAYERNORM_BACKWARD_ARGS_INIT                                                               \
+  {                                                                                                \
+    sizeof(layernorm_backward_args), 1e-5, 0, LAYERNORM_NORM_LAYER, LAYERNORM_DTYPE_DEFAULT,       \
+        LAYERNORM_DTYPE_DEFAULT, LAYERNORM_DTYPE_DEFAULT, 0, 0, 0, NULL, NULL, NULL, NULL, NULL,   \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                                             \
+  }
+
+/* The gradients described by `args`; formulas as at layernorm_backward_f32() and
+ * layernorm_rms_backward_f32().
+ *
+ * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_ */
+layernorm_status layernorm_backward(const layernorm_backward_args *args);
 
 /* ---- Instruction set and threads -------------------------------------------------------------- */
 

@@ -5,23 +5,58 @@
 
 #include <stdint.h>
 
-/* Rows to normalize. Elements of a row are contiguous; strides are in elements of their tensor. */
+/* Rows [batch][row] whose elements lie side by side; strides in elements. data is NULL for a tensor
+ * that is absent. */
+typedef struct ln_rows {
+  void *data;
+  int64_t row_stride, batch_stride;
+} ln_rows;
+
+/* Rows to normalize: row r is row r mod rows_per_batch of batch r / rows_per_batch. */
 typedef struct ln_forward_work {
   int64_t cols;
+  int64_t rows_per_batch;
   double eps;
-  const void *x;
+  int32_t centers;      /* LayerNorm; else RMSNorm */
+  double weight_offset; /* added to each element of weight: 0 or 1 */
+  ln_rows x, residual, sum, y;
   const void *weight; /* NULL: ones */
   const void *bias;   /* NULL: zeros */
-  void *y;
-  void *mean; /* NULL: not wanted */
-  void *rstd; /* NULL: not wanted */
-  int64_t rows_per_batch;
-  int64_t x_row_stride, x_batch_stride;
-  int64_t y_row_stride, y_batch_stride;
+  const void *x_bias; /* NULL: zeros */
+  void *mean;         /* NULL: not wanted */
+  void *rstd;         /* NULL: not wanted */
 } ln_forward_work;
 
-/* Normalizes the rows begin ..< end of all batches' rows. */
+/* Normalizes the rows begin ..< end. */
 typedef void (*ln_forward_kernel)(const ln_forward_work *work, int64_t begin, int64_t end);
+
+enum { LN_BACKWARD_GROUP = 4 };
+
+typedef struct ln_backward_work {
+  int64_t cols;
+  int64_t rows_per_batch;
+  double eps;
+  int32_t centers;
+  double weight_offset;
+  ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
+  int32_t accumulates_dx;  /* dx is added to */
+  const void *weight;      /* NULL: ones */
+  const void *mean;        /* NULL, with rstd: from x; NULL alone for a norm without */
+  const void *rstd;
+} ln_backward_work;
+
+/* dx of the rows begin ..< end. Their dy * x^ and dy are added to `sums` in groups of
+ * LN_BACKWARD_GROUP rows from `begin` on, unless it is NULL: first those of dweight, then those of
+ * dbias, each LN_SUM_BYTES for a vector of columns, zero at first. */
+typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
+                                   void *sums);
+
+enum { LN_SUM_BYTES = 128 };
+
+/* Adds up the sums of `blocks` blocks, `block_bytes` apart, in a fixed tree (in their place), and
+ * writes the gradient of weight or bias, [cols], in the compute type; `accumulates`: adds it to what is there. */
+typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes, void *sums,
+                               void *gradient, int32_t accumulates);
 
 /* Copies `count` elements with conversion between an element type and a compute type. */
 typedef void (*ln_convert_kernel)(int64_t count, const void *source, int64_t source_stride,
@@ -32,11 +67,14 @@ typedef struct ln_convert_kernels {
   ln_convert_kernel to_f32, to_f64, to_f16, to_bf16;
 } ln_convert_kernels;
 
+/* Kernels of one dtype, and, for 16-bit types, with weight and bias in float32. Those of 16-bit types
+ * may be NULL. */
 typedef struct ln_kernel_table {
-  /* x, y, weight and bias of the one dtype; those of 16-bit types may be NULL */
   ln_forward_kernel forward_f32, forward_f64, forward_f16, forward_bf16;
-  /* x and y as named, weight and bias in float32 */
   ln_forward_kernel forward_f16_params_f32, forward_bf16_params_f32;
+  ln_backward_kernel backward_f32, backward_f64, backward_f16, backward_bf16;
+  ln_backward_kernel backward_f16_params_f32, backward_bf16_params_f32;
+  ln_join_kernel join_f32, join_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */
 } ln_kernel_table;

@@ -1,56 +1,69 @@
 import CShims
 
-/// Forward kernel of one dtype: x and y are of type T, weight and bias of type P.
+/// Forward kernel of one dtype: x, residual, sum and y are of type T, weight and bias of type P.
 @inline(__always)
-func forward<N: Norm, T: Element, P: Element>(
-  _: N.Type, _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_forward_work>?, _ begin: Int64,
-  _ end: Int64
+func forward<T: Element, P: Element>(
+  _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_forward_work>?, _ begin: Int64, _ end: Int64
 ) {
   let work = work.unsafelyUnwrapped.pointee
-  switch (work.weight != nil, work.bias != nil) {
-  case (false, false): ForwardRows<N, T, P, NoAffine>(work, NoAffine()).run(Int(begin), Int(end))
-  case (true, false): ForwardRows<N, T, P, WeightOnly>(work, WeightOnly()).run(Int(begin), Int(end))
-  case (false, true): ForwardRows<N, T, P, BiasOnly>(work, BiasOnly()).run(Int(begin), Int(end))
-  case (true, true):
-    ForwardRows<N, T, P, WeightAndBias>(work, WeightAndBias()).run(Int(begin), Int(end))
+  let weight = Row<P, T.Compute>(raw: work.weight)
+  let bias = Row<P, T.Compute>(raw: work.bias)
+  if work.centers != 0, let weight, let bias, work.weight_offset == 0 {
+    ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
+      .run(Int(begin), Int(end))
+  } else if work.centers == 0, let weight, bias == nil, work.weight_offset == 0 {
+    ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
+      .run(Int(begin), Int(end))
+  } else {
+    let affine = AnyAffine<P, T.Compute>(
+      weight: Weight(work.weight, offset: work.weight_offset), bias: bias)
+    if work.centers != 0 {
+      ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
+    } else {
+      ForwardRows<RMSNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
+    }
   }
 }
 
 /// The rows of one call.
-private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
+private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> where A.Compute == T.Compute {
   typealias C = T.Compute
 
   private let work: ln_forward_work
   private let affine: A
   private let count: Int
   private let reciprocalCount: C.Wide
-  /// Never read where A has none.
-  private let weight: UnsafePointer<P>
-  private let bias: UnsafePointer<P>
 
   @inline(__always) init(_ work: ln_forward_work, _ affine: A) {
     self.work = work
     self.affine = affine
     count = Int(work.cols)
     reciprocalCount = C.Wide(reciprocalOf: Int(work.cols))
-    weight = pointer(work.weight ?? work.x)
-    bias = pointer(work.bias ?? work.x)
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    var batch = begin / Int(work.rows_per_batch)
-    var rowInBatch = begin % Int(work.rows_per_batch)
-    for row in begin..<end {
-      let x = batch &* Int(work.x_batch_stride) &+ rowInBatch &* Int(work.x_row_stride)
-      let y = batch &* Int(work.y_batch_stride) &+ rowInBatch &* Int(work.y_row_stride)
-      normalize(
-        Row(pointer(work.x) + x), into: mutablePointer(work.y) + y, row: row)
-      rowInBatch &+= 1
-      if rowInBatch == Int(work.rows_per_batch) {
-        rowInBatch = 0
-        batch &+= 1
-      }
+    var position = RowPosition(begin, rowsPerBatch: work.rows_per_batch)
+    let adds = work.residual.data != nil || work.x_bias != nil
+    while position.row < end {
+      let y = position.pointer(in: work.y, of: T.self)
+      var x = UnsafePointer(position.pointer(in: work.x, of: T.self))
+      if adds { x = UnsafePointer(add(x, at: position, ifNotWanted: y)) }
+      normalize(Row(x), into: y, row: position.row)
+      position.advance()
     }
+  }
+
+  /// (x + x_bias) + residual, rounded to T, in `sum`; in y, from where it is normalized in place, if
+  /// the sum is not wanted.
+  @inline(never)
+  private func add(
+    _ x: UnsafePointer<T>, at position: RowPosition, ifNotWanted y: UnsafeMutablePointer<T>
+  ) -> UnsafeMutablePointer<T> {
+    let sum = position.pointer(ifIn: work.sum, of: T.self) ?? y
+    let bias = Row<T, C>(raw: work.x_bias)
+    let residual = Row<T, C>(raw: position.pointer(ifIn: work.residual, of: T.self))
+    addRow(Row(x), bias, residual, count: count, into: sum)
+    return sum
   }
 
   @inline(__always)
@@ -63,8 +76,7 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
     let rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
     if N.centers { write(moments.mean.narrow, to: work.mean, row: row) }
     write(rstd.narrow, to: work.rstd, row: row)
-    Normalization(N.self, affine, moments, rstd: rstd)(
-      x, count: count, weight: weight, bias: bias, into: y)
+    Normalization(N.self, affine, moments, rstd: rstd)(x, count: count, into: y)
   }
 
   /// A row whose sums do not fit C's range, or that is not finite.
@@ -75,9 +87,10 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
     let scaled = ScaledMoments(N.self, Row<T, Double>(elements), count: count, eps: work.eps)
     if N.centers { write(C(scaled.unscaledMean), to: work.mean, row: row) }
     write(C(scaled.unscaledRstd), to: work.rstd, row: row)
-    let affine = AnyAffine(hasWeight: work.weight != nil, hasBias: work.bias != nil)
+    let affine = AnyAffine<P, Double>(
+      weight: Weight(work.weight, offset: work.weight_offset), bias: Row(raw: work.bias))
     Normalization(N.self, affine, scaled.moments, rstd: scaled.factor)(
-      scaled.row, count: count, weight: weight, bias: bias, into: y)
+      scaled.row, count: count, into: y)
   }
 
   @inline(__always)
@@ -86,11 +99,23 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> {
   }
 }
 
-@inline(__always) private func pointer<T>(_ raw: UnsafeRawPointer?) -> UnsafePointer<T> {
-  UnsafePointer(bitPattern: UInt(bitPattern: raw)).unsafelyUnwrapped
-}
-
+/// (x + bias) + residual into `sum`, which may be where x or residual is.
 @inline(__always)
-private func mutablePointer<T>(_ raw: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<T> {
-  UnsafeMutablePointer(bitPattern: UInt(bitPattern: raw)).unsafelyUnwrapped
+func addRow<T: Element, C: ComputeScalar>(
+  _ x: Row<T, C>, _ bias: Row<T, C>?, _ residual: Row<T, C>?, count: Int,
+  into sum: UnsafeMutablePointer<T>
+) {
+  let width = C.Vector.width
+  func add(_ x: C.Vector, _ bias: C.Vector?, _ residual: C.Vector?) -> C.Vector {
+    let shifted = bias.map { x + $0 } ?? x
+    return residual.map { shifted + $0 } ?? shifted
+  }
+  let last = add(
+    x.loadLast(of: count), bias?.loadLast(of: count), residual?.loadLast(of: count))
+  var index = 0
+  while index &+ width <= count {
+    C.store(add(x.load(index), bias?.load(index), residual?.load(index)), to: sum + index)
+    index &+= width
+  }
+  if index < count { storeLast(last, as: C.self, of: count, to: sum) }
 }

@@ -2,27 +2,23 @@ import CShims
 
 /// Fills the table with the kernels of the instruction set that this module is built for.
 func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
-  table.pointee.forward_f32 = {
-    forward(LayerNorm.self, Float.self, params: Float.self, $0, $1, $2)
-  }
-  table.pointee.forward_f64 = {
-    forward(LayerNorm.self, Double.self, params: Double.self, $0, $1, $2)
-  }
+  table.pointee.forward_f32 = { forward(Float.self, params: Float.self, $0, $1, $2) }
+  table.pointee.forward_f64 = { forward(Double.self, params: Double.self, $0, $1, $2) }
+  table.pointee.backward_f32 = { backward(Float.self, params: Float.self, $0, $1, $2, $3) }
+  table.pointee.backward_f64 = { backward(Double.self, params: Double.self, $0, $1, $2, $3) }
   // Without instructions for 16-bit types, rows of them are converted first: the same bits in less code.
   #if !LAYERNORM_NO_HALF_KERNELS
-    table.pointee.forward_f16 = {
-      forward(LayerNorm.self, Half.self, params: Half.self, $0, $1, $2)
-    }
-    table.pointee.forward_bf16 = {
-      forward(LayerNorm.self, BFloat16.self, params: BFloat16.self, $0, $1, $2)
-    }
-    table.pointee.forward_f16_params_f32 = {
-      forward(LayerNorm.self, Half.self, params: Float.self, $0, $1, $2)
-    }
-    table.pointee.forward_bf16_params_f32 = {
-      forward(LayerNorm.self, BFloat16.self, params: Float.self, $0, $1, $2)
-    }
+    table.pointee.forward_f16 = { forward(Half.self, params: Half.self, $0, $1, $2) }
+    table.pointee.forward_bf16 = { forward(BFloat16.self, params: BFloat16.self, $0, $1, $2) }
+    table.pointee.forward_f16_params_f32 = { forward(Half.self, params: Float.self, $0, $1, $2) }
+    table.pointee.forward_bf16_params_f32 = { forward(BFloat16.self, params: Float.self, $0, $1, $2) }
+    table.pointee.backward_f16 = { backward(Half.self, params: Half.self, $0, $1, $2, $3) }
+    table.pointee.backward_bf16 = { backward(BFloat16.self, params: BFloat16.self, $0, $1, $2, $3) }
+    table.pointee.backward_f16_params_f32 = { backward(Half.self, params: Float.self, $0, $1, $2, $3) }
+    table.pointee.backward_bf16_params_f32 = { backward(BFloat16.self, params: Float.self, $0, $1, $2, $3) }
   #endif
+  table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5) }
+  table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5) }
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
@@ -36,9 +32,7 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     from_f16: { convert(Half.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
-    from_bf16: {
-      convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4)
-    },
+    from_bf16: { convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     to_f32: { convert(Double.self, to: Float.self, through: Double.self, $0, $1, $2, $3, $4) },
     to_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     to_f16: { convert(Double.self, to: Half.self, through: Double.self, $0, $1, $2, $3, $4) },

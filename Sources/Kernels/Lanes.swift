@@ -66,6 +66,8 @@ protocol ComputeScalar {
   static var largestSumOfSquares: Double { get }
   static var smallestVariance: Double { get }
   static var smallestEps: Double { get }
+  /// A given rstd at or above this, or at or below its inverse, may have lost digits itself.
+  static var largestRstd: Self { get }
 }
 
 extension ComputeScalar {
@@ -96,6 +98,7 @@ extension Float: ComputeScalar {
   @inline(__always) static var largestSumOfSquares: Double { .infinity }
   @inline(__always) static var smallestVariance: Double { 0x1p-100 }
   @inline(__always) static var smallestEps: Double { 0x1p-70 }
+  @inline(__always) static var largestRstd: Float { 0x1p120 }
 }
 
 extension Double: ComputeScalar {
@@ -120,4 +123,5 @@ extension Double: ComputeScalar {
   @inline(__always) static var largestSumOfSquares: Double { 0x1p1000 }
   @inline(__always) static var smallestVariance: Double { 0x1p-900 }
   @inline(__always) static var smallestEps: Double { .infinity }
+  @inline(__always) static var largestRstd: Double { 0x1p1000 }
 }

@@ -1,38 +1,8 @@
-/// Which of weight and bias a kernel applies.
-protocol Affine {
-  var hasWeight: Bool { get }
-  var hasBias: Bool { get }
-}
-
-struct NoAffine: Affine {
-  @inline(__always) var hasWeight: Bool { false }
-  @inline(__always) var hasBias: Bool { false }
-}
-
-struct WeightOnly: Affine {
-  @inline(__always) var hasWeight: Bool { true }
-  @inline(__always) var hasBias: Bool { false }
-}
-
-struct BiasOnly: Affine {
-  @inline(__always) var hasWeight: Bool { false }
-  @inline(__always) var hasBias: Bool { true }
-}
-
-struct WeightAndBias: Affine {
-  @inline(__always) var hasWeight: Bool { true }
-  @inline(__always) var hasBias: Bool { true }
-}
-
-/// Found out at run time, for rows that are too rare for a kernel of their own.
-struct AnyAffine: Affine {
-  let hasWeight: Bool
-  let hasBias: Bool
-}
-
 /// The step from x to y, once mean and rstd of the row are known. Both stay pairs, a number rounded to
 /// C and what the rounding left behind, so that y has no error of theirs.
-struct Normalization<N: Norm, A: Affine, C: ComputeScalar> {
+struct Normalization<N: Norm, A: Affine> {
+  typealias C = A.Compute
+
   private let affine: A
   private let center: C.Vector
   private let rstd: C.Vector
@@ -53,40 +23,26 @@ struct Normalization<N: Norm, A: Affine, C: ComputeScalar> {
   /// Where the mean is large beside the spread, it is subtracted before anything is scaled, and the
   /// difference is exact. Where it is smaller than the standard deviation, nothing cancels: center is
   /// 0, and x has no rounding before the product.
-  @inline(__always)
-  func callAsFunction(
-    _ x: C.Vector, weight: @autoclosure () -> C.Vector, bias: @autoclosure () -> C.Vector
-  ) -> C.Vector {
+  @inline(__always) private func normalize(_ x: C.Vector) -> C.Vector {
     let deviation = N.centers ? x - center : x
     let low = N.centers ? offset.adding(deviation, times: rstdLow) : deviation * rstdLow
-    let normalized = low.adding(deviation, times: rstd)
-    if affine.hasWeight && affine.hasBias { return bias().adding(normalized, times: weight()) }
-    if affine.hasWeight { return normalized * weight() }
-    if affine.hasBias { return normalized + bias() }
-    return normalized
+    return low.adding(deviation, times: rstd)
   }
 
   /// Normalizes a row of `count` elements into y, which may be where the row is.
   @inline(__always)
-  func callAsFunction<S: RowSource, P: Element, Y: Element>(
-    _ row: S, count: Int, weight: UnsafePointer<P>, bias: UnsafePointer<P>,
-    into y: UnsafeMutablePointer<Y>
+  func callAsFunction<S: RowSource, Y: Element>(
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
   ) where S.Compute == C {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
     while index &+ width <= count {
-      let result = self(
-        row.load(index), weight: C.load(weight + index), bias: C.load(bias + index))
-      C.store(result, to: y + index)
+      C.store(affine.apply(normalize(row.load(index)), at: index), to: y + index)
       index &+= width
     }
     if index < count {
-      let weight = Row<P, C>(weight)
-      let bias = Row<P, C>(bias)
-      let result = self(
-        last, weight: weight.loadLast(of: count), bias: bias.loadLast(of: count))
-      storeLast(result, as: C.self, of: count, to: y)
+      storeLast(affine.apply(normalize(last), last: count), as: C.self, of: count, to: y)
     }
   }
 }

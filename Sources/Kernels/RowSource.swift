@@ -28,6 +28,12 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
 
   @inline(__always) init(_ elements: UnsafePointer<T>) { self.elements = elements }
 
+  /// nil for NULL.
+  @inline(__always) init?(raw: UnsafeRawPointer?) {
+    guard let raw else { return nil }
+    elements = raw.assumingMemoryBound(to: T.self)
+  }
+
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
   @inline(__always) func load(scalar index: Int) -> Compute {
     Compute.load(scalar: elements + index)

@@ -8,6 +8,10 @@ enum LayerNorm: Norm {
   @inline(__always) static var centers: Bool { true }
 }
 
+enum RMSNorm: Norm {
+  @inline(__always) static var centers: Bool { false }
+}
+
 /// Mean and variance of a row, in twice the precision that it is computed in.
 struct Moments<C: ComputeScalar> {
   /// 0 for a norm that does not center.
@@ -47,7 +51,10 @@ struct Moments<C: ComputeScalar> {
   private init<N: Norm, S: RowSource>(
     _: N.Type, _ row: S, count: Int, reciprocalCount: C.Wide, around shift: C
   ) where S.Compute == C {
-    let (sum, squares) = shiftedSums(N.self, row, count, around: shift)
+    var sums = ShiftedSums<N, S>(row, around: shift)
+    sums.reduce(count)
+    let sum = sums.sum.total
+    let squares = sums.squares.total
     sumOfSquares = squares.double
     if N.centers {
       let delta = sum * reciprocalCount
@@ -88,103 +95,64 @@ private func pilot<S: RowSource>(_ row: S, _ count: Int) -> S.Compute {
   return mean.magnitude < spread ? .zero : mean
 }
 
-/// How many vectors are added up lane by lane, 16 to a lane, before the sums move to twice the
-/// precision. More would let one outlier, beside which every later addition to its lane is rounded,
-/// cost several units in the last place.
-@inline(__always) private var vectorsPerBlock: Int { 64 }
+/// The sums of d and of d^2 over a row, d = x - shift.
+private struct ShiftedSums<N: Norm, S: RowSource>: RowReduction {
+  typealias Compute = S.Compute
 
-/// The sums of d and of d^2 over a row, d = x - shift, in an order that `count` alone determines:
-/// vector v of the row goes to accumulator v mod 4; the elements after the last whole vector, as the
-/// last lanes of the vector that ends with the row, to accumulator 3.
-@inline(__always)
-private func shiftedSums<N: Norm, S: RowSource>(
-  _: N.Type, _ row: S, _ count: Int, around shift: S.Compute
-) -> (S.Compute.Wide, S.Compute.Wide) {
-  let width = S.width
-  let wholeEnd = count &- count % width
-  var sums = S.Compute.Wide.LaneSums()
-  var squares = S.Compute.Wide.LaneSums()
-  if wholeEnd == 0 {
-    addShort(N.self, row.load(short: count), count, around: shift, to: &sums, &squares)
-    return (sums.total, squares.total)
-  }
-  var index = 0
-  repeat {
-    var lanes0 = ShiftedLanes<N, S.Compute>(shift)
-    var lanes1 = lanes0
-    var lanes2 = lanes0
-    var lanes3 = lanes0
-    let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
-    while index &+ 4 &* width <= blockEnd {
-      lanes0.add(row.load(index))
-      lanes1.add(row.load(index &+ width))
-      lanes2.add(row.load(index &+ 2 &* width))
-      lanes3.add(row.load(index &+ 3 &* width))
-      index &+= 4 &* width
-    }
-    if index &+ width <= blockEnd {
-      lanes0.add(row.load(index))
-      index &+= width
-    }
-    if index &+ width <= blockEnd {
-      lanes1.add(row.load(index))
-      index &+= width
-    }
-    if index &+ width <= blockEnd {
-      lanes2.add(row.load(index))
-      index &+= width
-    }
-    if index == wholeEnd && wholeEnd < count {
-      lanes3.add(last: count &- wholeEnd, of: row.loadLast(of: count))
-    }
-    if N.centers { sums.add((lanes0.sum + lanes1.sum) + (lanes2.sum + lanes3.sum)) }
-    squares.add((lanes0.squares + lanes1.squares) + (lanes2.squares + lanes3.squares))
-  } while index < wholeEnd
-  return (sums.total, squares.total)
-}
+  private let row: S
+  private let shift: Compute.Vector
+  private(set) var sum = Compute.Wide.LaneSums()
+  private(set) var squares = Compute.Wide.LaneSums()
 
-/// Few elements, so that their roundings do not average out: sums and squares are exact in twice the
-/// precision, but for the square of the rounding error of d.
-@inline(__always)
-private func addShort<N: Norm, C: ComputeScalar>(
-  _: N.Type, _ x: C.Vector, _ count: Int, around shift: C, to sums: inout C.Wide.LaneSums,
-  _ squares: inout C.Wide.LaneSums
-) {
-  let zero = C.Vector(repeating: .zero)
-  let center = C.Vector(repeating: shift)
-  let rounded = x - center
-  let d = N.centers ? rounded.keepingLast(count) : x
-  let square = d * d
-  squares.add(square)
-  squares.add((zero - square).adding(d, times: d))
-  if N.centers {
-    // Knuth's error of a difference: d + low is x - shift.
-    let part = x - rounded
-    let low = ((x - (rounded + part)) + (part - center)).keepingLast(count)
-    sums.add(d)
-    sums.add(low)
-    squares.add((d + d) * low)
-  }
-}
-
-/// One vector of sums of d and of d^2.
-private struct ShiftedLanes<N: Norm, C: ComputeScalar> {
-  private(set) var sum = C.Vector(repeating: .zero)
-  private(set) var squares = C.Vector(repeating: .zero)
-  private let shift: C.Vector
-
-  @inline(__always) init(_ shift: C) { self.shift = C.Vector(repeating: shift) }
-
-  @inline(__always) mutating func add(_ x: C.Vector) {
-    add(deviation: N.centers ? x - shift : x)
+  @inline(__always) init(_ row: S, around shift: Compute) {
+    self.row = row
+    self.shift = Compute.Vector(repeating: shift)
   }
 
-  @inline(__always) mutating func add(last count: Int, of x: C.Vector) {
-    add(deviation: (N.centers ? x - shift : x).keepingLast(count))
+  struct Lanes: EmptyInitializable {
+    var sum = Compute.Vector(repeating: .zero)
+    var squares = Compute.Vector(repeating: .zero)
+
+    @inline(__always) init() {}
   }
 
-  @inline(__always) private mutating func add(deviation: C.Vector) {
-    if N.centers { sum = sum + deviation }
-    squares = squares.adding(deviation, times: deviation)
+  @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
+    let x = row.load(index)
+    add(N.centers ? x - shift : x, to: &lanes)
+  }
+
+  @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
+    let x = row.load(count &- Self.width)
+    add((N.centers ? x - shift : x).keepingLast(tail), to: &lanes)
+  }
+
+  @inline(__always) private func add(_ deviation: Compute.Vector, to lanes: inout Lanes) {
+    if N.centers { lanes.sum = lanes.sum + deviation }
+    lanes.squares = lanes.squares.adding(deviation, times: deviation)
+  }
+
+  @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
+    if N.centers { sum.add((a.sum + b.sum) + (c.sum + d.sum)) }
+    squares.add((a.squares + b.squares) + (c.squares + d.squares))
+  }
+
+  /// Few elements, so that their roundings do not average out: sums and squares are exact in twice the
+  /// precision, but for the square of the rounding error of d.
+  @inline(__always) mutating func add(short count: Int) {
+    let zero = Compute.Vector(repeating: .zero)
+    let x = row.load(short: count)
+    let rounded = x - shift
+    let d = N.centers ? rounded.keepingLast(count) : x
+    let square = d * d
+    squares.add(square)
+    squares.add((zero - square).adding(d, times: d))
+    if N.centers {
+      // Knuth's error of a difference: d + low is x - shift.
+      let part = x - rounded
+      let low = ((x - (rounded + part)) + (part - shift)).keepingLast(count)
+      sum.add(d)
+      sum.add(low)
+      squares.add((d + d) * low)
+    }
   }
 }

@@ -30,6 +30,11 @@ protocol WideLaneSums {
 
   init()
   mutating func add(_ vector: Vector)
+  /// Adds eight of the lanes, the first or the last; of sums that have eight, all.
+  mutating func add(doubles: SIMD8<Double>, part: Int)
+  mutating func add(_ other: Self)
+  /// Each lane rounded to nearest.
+  var narrow: Vector { get }
   /// The sum over the lanes, in a fixed order.
   var total: Wide { get }
 }
@@ -47,16 +52,31 @@ extension Double: WideScalar {
 
 /// Sums of float32 vectors.
 struct DoubleLaneSums: WideLaneSums {
-  private var lanes = SIMD16<Double>(repeating: 0)
+  private var low = SIMD8<Double>(repeating: 0)
+  private var high = SIMD8<Double>(repeating: 0)
 
   @inline(__always) init() {}
 
   @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
-    lanes = lanes + ln_widen16(vector)
+    low = low + ln_widen8(vector.lowHalf)
+    high = high + ln_widen8(vector.highHalf)
+  }
+
+  @inline(__always) mutating func add(doubles: SIMD8<Double>, part: Int) {
+    if part == 0 { low = low + doubles } else { high = high + doubles }
+  }
+
+  @inline(__always) mutating func add(_ other: Self) {
+    low = low + other.low
+    high = high + other.high
+  }
+
+  @inline(__always) var narrow: SIMD16<Float> {
+    SIMD16(lowHalf: ln_narrow8(low), highHalf: ln_narrow8(high))
   }
 
   @inline(__always) var total: Double {
-    let eight = lanes.lowHalf + lanes.highHalf
+    let eight = low + high
     let four = eight.lowHalf + eight.highHalf
     let two = four.lowHalf + four.highHalf
     return two.x + two.y
@@ -134,6 +154,15 @@ struct DoubleDoubleLaneSums: WideLaneSums {
     low = low + ((high - (sum - part)) + (vector - part))
     high = sum
   }
+
+  @inline(__always) mutating func add(doubles: SIMD8<Double>, part _: Int) { add(doubles) }
+
+  @inline(__always) mutating func add(_ other: Self) {
+    add(other.high)
+    low = low + other.low
+  }
+
+  @inline(__always) var narrow: SIMD8<Double> { high + low }
 
   var total: DoubleDouble {
     var sum = DoubleDouble(0)

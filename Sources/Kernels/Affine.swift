@@ -1,0 +1,81 @@
+/// What follows normalization: weight and bias, of element type P, of one row of columns.
+protocol Affine {
+  associatedtype Compute: ComputeScalar
+
+  /// Of the columns index ..< index + width.
+  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector
+  /// Of the vector that ends with a row of `count` columns; see `RowSource.loadLast`.
+  func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector
+}
+
+struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
+  let weight: Row<P, Compute>
+
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
+    normalized * weight.load(index)
+  }
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
+    normalized * weight.loadLast(of: count)
+  }
+}
+
+struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
+  let weight: Row<P, Compute>
+  let bias: Row<P, Compute>
+
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
+    bias.load(index).adding(normalized, times: weight.load(index))
+  }
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
+    bias.loadLast(of: count).adding(normalized, times: weight.loadLast(of: count))
+  }
+}
+
+/// Any combination, found out at run time: for those, and for rows, that have no kernel of their own.
+struct AnyAffine<P: Element, Compute: ComputeScalar>: Affine {
+  let weight: Weight<P, Compute>
+  let bias: Row<P, Compute>?
+
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
+    apply(normalized, weight.load(index), bias?.load(index))
+  }
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
+    apply(normalized, weight.loadLast(of: count), bias?.loadLast(of: count))
+  }
+
+  @inline(__always)
+  private func apply(
+    _ normalized: Compute.Vector, _ weight: Compute.Vector?, _ bias: Compute.Vector?
+  ) -> Compute.Vector {
+    switch (weight, bias) {
+    case (let weight?, let bias?): bias.adding(normalized, times: weight)
+    case (let weight?, nil): normalized * weight
+    case (nil, let bias?): normalized + bias
+    case (nil, nil): normalized
+    }
+  }
+}
+
+/// A weight that may be absent, plus an offset.
+struct Weight<P: Element, Compute: ComputeScalar> {
+  private let row: Row<P, Compute>?
+  private let offset: Compute.Vector
+
+  @inline(__always) init(_ weight: UnsafeRawPointer?, offset: Double) {
+    row = Row(raw: weight)
+    self.offset = Compute.Vector(repeating: Compute(offset))
+  }
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector? {
+    row.map { $0.load(index) + offset }
+  }
+  @inline(__always) func loadLast(of count: Int) -> Compute.Vector? {
+    row.map { $0.loadLast(of: count) + offset }
+  }
+}

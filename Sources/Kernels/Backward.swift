@@ -1,0 +1,204 @@
+import CShims
+
+/// Backward kernel of one dtype: dy, x, dsum and dx are of type T, weight of type P.
+@inline(__always)
+func backward<T: Element, P: Element>(
+  _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64,
+  _ end: Int64, _ sums: UnsafeMutableRawPointer?
+) {
+  let work = work.unsafelyUnwrapped.pointee
+  if work.centers != 0 {
+    BackwardRows<LayerNorm, T, P>(work, sums).run(Int(begin), Int(end))
+  } else {
+    BackwardRows<RMSNorm, T, P>(work, sums).run(Int(begin), Int(end))
+  }
+}
+
+/// The rows of one block. Each row takes two passes: one for its sums, one for dx and what it adds to
+/// dweight and dbias. The second goes through the rows of a group side by side, so that weight and the
+/// sums over rows are read once for all of them.
+private struct BackwardRows<N: Norm, T: Element, P: Element> {
+  typealias C = T.Compute
+  typealias Gradient = RowGradient<N, Row<T, C>, Row<T, C>>
+
+  private let work: ln_backward_work
+  private let weight: Weight<P, C>
+  private let count: Int
+  private let reciprocalCount: C.Wide
+  private let sums: ParameterSums<C>?
+
+  init(_ work: ln_backward_work, _ sums: UnsafeMutableRawPointer?) {
+    self.work = work
+    weight = Weight(work.weight, offset: work.weight_offset)
+    count = Int(work.cols)
+    reciprocalCount = C.Wide(reciprocalOf: count)
+    self.sums = sums.map { ParameterSums($0, count: count) }
+  }
+
+  @inline(never) func run(_ begin: Int, _ end: Int) {
+    var position = RowPosition(begin, rowsPerBatch: work.rows_per_batch)
+    while position.row &+ Int(LN_BACKWARD_GROUP) <= end {
+      let p0 = take(&position)
+      let p1 = take(&position)
+      let p2 = take(&position)
+      let p3 = take(&position)
+      if let g0 = gradient(at: p0), let g1 = gradient(at: p1), let g2 = gradient(at: p2),
+        let g3 = gradient(at: p3)
+      {
+        finish((g0, g1, g2, g3), into: (dx(at: p0), dx(at: p1), dx(at: p2), dx(at: p3)))
+      } else {
+        finish(p0)
+        finish(p1)
+        finish(p2)
+        finish(p3)
+      }
+    }
+    while position.row < end { finish(take(&position)) }
+  }
+
+  @inline(__always) private func take(_ position: inout RowPosition) -> RowPosition {
+    defer { position.advance() }
+    return position
+  }
+
+  @inline(__always) private func dx(at position: RowPosition) -> UnsafeMutablePointer<T>? {
+    position.pointer(ifIn: work.dx, of: T.self)
+  }
+
+  private func addends<D: ComputeScalar>(
+    at position: RowPosition, as _: D.Type
+  ) -> (Row<T, D>?, Row<T, D>?) {
+    let dx = work.accumulates_dx != 0 ? dx(at: position) : nil
+    return (
+      Row(raw: position.pointer(ifIn: work.dsum, of: T.self)), Row(raw: dx)
+    )
+  }
+
+  // MARK: The sums of a row
+
+  /// nil for a row whose sums do not fit C's range, or that is not finite.
+  @inline(never) private func gradient(at position: RowPosition) -> Gradient? {
+    let x = Row<T, C>(position.pointer(in: work.x, of: T.self))
+    let mean: C.Wide
+    let rstd: C.Wide
+    if let given = work.rstd?.assumingMemoryBound(to: C.self)[position.row] {
+      guard given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd else {
+        return nil
+      }
+      rstd = C.Wide(given)
+      mean = C.Wide(work.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero)
+    } else {
+      let moments = Moments<C>(N.self, x, count: count, reciprocalCount: reciprocalCount)
+      guard !moments.needsScaling(eps: work.eps) else { return nil }
+      rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
+      mean = moments.mean
+    }
+    let gradient = Gradient(
+      N.self, x: x, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      addends: addends(at: position, as: C.self), weight: weight, count: count,
+      reciprocalCount: reciprocalCount, mean: mean, meanIsRounded: work.rstd != nil, rstd: rstd,
+      outerRstd: rstd.narrow)
+    return gradient.isFinite ? gradient : nil
+  }
+
+  /// In float64, of the scaled row, whose statistics are found again.
+  private func scaledGradient(
+    at position: RowPosition, _ weight: Weight<P, Double>
+  ) -> RowGradient<N, ScaledRow<T>, Row<T, Double>> {
+    let x = Row<T, Double>(position.pointer(in: work.x, of: T.self))
+    let scaled = ScaledMoments<T>(N.self, x, count: count, eps: work.eps)
+    return RowGradient(
+      N.self, x: scaled.row, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      addends: addends(at: position, as: Double.self), weight: weight, count: count,
+      reciprocalCount: DoubleDouble(reciprocalOf: count), mean: scaled.moments.mean,
+      meanIsRounded: false, rstd: scaled.factor,
+      // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
+      outerRstd: scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd)
+  }
+
+  // MARK: dx, dweight and dbias
+
+  private typealias Rows<R> = (R, R, R, R)
+
+  @inline(__always)
+  private func finish(_ rows: Rows<Gradient>, into dx: Rows<UnsafeMutablePointer<T>?>) {
+    let width = C.Vector.width
+    let lastWeight = weight.loadLast(of: count)
+    let last = (
+      rows.0.terms(endingAt: count, weight: lastWeight),
+      rows.1.terms(endingAt: count, weight: lastWeight),
+      rows.2.terms(endingAt: count, weight: lastWeight),
+      rows.3.terms(endingAt: count, weight: lastWeight)
+    )
+    var index = 0
+    while index &+ width <= count {
+      let weight = weight.load(index)
+      let t0 = rows.0.terms(at: index, weight: weight)
+      let t1 = rows.1.terms(at: index, weight: weight)
+      let t2 = rows.2.terms(at: index, weight: weight)
+      let t3 = rows.3.terms(at: index, weight: weight)
+      if let dx = dx.0 { C.store(t0.dx, to: dx + index) }
+      if let dx = dx.1 { C.store(t1.dx, to: dx + index) }
+      if let dx = dx.2 { C.store(t2.dx, to: dx + index) }
+      if let dx = dx.3 { C.store(t3.dx, to: dx + index) }
+      sums?.add((t0, t1, t2, t3), at: index / width)
+      index &+= width
+    }
+    guard index < count else { return }
+    if let dx = dx.0 { storeLast(last.0.dx, as: C.self, of: count, to: dx) }
+    if let dx = dx.1 { storeLast(last.1.dx, as: C.self, of: count, to: dx) }
+    if let dx = dx.2 { storeLast(last.2.dx, as: C.self, of: count, to: dx) }
+    if let dx = dx.3 { storeLast(last.3.dx, as: C.self, of: count, to: dx) }
+    sums?.add(last, at: index / width)
+  }
+
+  /// One row by itself.
+  @inline(never) private func finish(_ position: RowPosition) {
+    if let gradient = gradient(at: position) {
+      finish(gradient, weight, into: dx(at: position), parts: 1) { terms, entry, _ in
+        sums?.add(terms.dweight, terms.dbias, at: entry)
+      }
+    } else {
+      let weight = Weight<P, Double>(work.weight, offset: work.weight_offset)
+      finish(
+        scaledGradient(at: position, weight), weight, into: dx(at: position),
+        parts: C.Vector.width / 8
+      ) { terms, entry, part in
+        sums?.add(doubles: terms.dweight, terms.dbias, part: part, at: entry)
+      }
+    }
+  }
+
+  /// The columns of an entry of the sums are `parts` vectors of D.
+  @inline(__always)
+  private func finish<X: RowSource, G: RowSource>(
+    _ row: RowGradient<N, X, G>, _ weight: Weight<P, X.Compute>,
+    into dx: UnsafeMutablePointer<T>?, parts: Int,
+    accumulate: (RowGradient<N, X, G>.Terms, _ entry: Int, _ part: Int) -> Void
+  ) {
+    typealias D = X.Compute
+    let width = D.Vector.width
+    let wholeEnd = count &- count % (parts &* width)
+    // The vectors that end with the row, and, of two parts, the one before: before any is stored.
+    let before = count &- width
+    let last = row.terms(endingAt: count, weight: weight.loadLast(of: count))
+    let hasBefore = parts == 2 && before > 0 && wholeEnd < count
+    let first =
+      hasBefore ? row.terms(endingAt: before, weight: weight.loadLast(of: before)) : last
+    var index = 0
+    while index < wholeEnd {
+      let terms = row.terms(at: index, weight: weight.load(index))
+      if let dx { D.store(terms.dx, to: dx + index) }
+      accumulate(terms, index / (parts &* width), index / width % parts)
+      index &+= width
+    }
+    guard wholeEnd < count else { return }
+    let entry = wholeEnd / (parts &* width)
+    if hasBefore {
+      if let dx { storeLast(first.dx, as: D.self, of: before, to: dx) }
+      accumulate(first, entry, 0)
+    }
+    if let dx { storeLast(last.dx, as: D.self, of: count, to: dx) }
+    accumulate(last, entry, parts &- 1)
+  }
+}

@@ -1,0 +1,154 @@
+/// The gradient of one row, once its sums are known. With x^ = (x - mean) * rstd and g = dy * weight:
+///
+///     dx = rstd * (g - sum(g) / n - x^ * sum(g * x^) / n)
+///
+/// The sums go over x^ and never over raw x, which a large mean would leave without digits.
+struct RowGradient<N: Norm, X: RowSource, G: RowSource> where X.Compute == G.Compute {
+  typealias C = X.Compute
+
+  let x: X
+  let dy: G
+  /// What dx is added to: the gradient that arrives at the sum, and dx itself.
+  let addends: (G?, G?)
+
+  private let center: C.Vector
+  private let rstd: C.Vector
+  /// -(mean - center) * rstd
+  private let offset: C.Vector
+  /// sum(g) / n
+  private let meanOfG: C.Vector
+  /// -sum(g * x^) / n
+  private let slope: C.Vector
+  /// rstd of the row as it is, where x is scaled.
+  private let outerRstd: C.Vector
+  /// Whether the sums are numbers; else the row has to be scaled, or holds NaN or infinity.
+  let isFinite: Bool
+
+  /// - Parameters:
+  ///   - mean: of x; of a given one, what its rounding left is found from the row.
+  ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
+  @inline(never)
+  init<P: Element>(
+    _: N.Type, x: X, dy: G, addends: (G?, G?), weight: Weight<P, C>, count: Int,
+    reciprocalCount: C.Wide, mean: C.Wide, meanIsRounded: Bool, rstd: C.Wide, outerRstd: C
+  ) {
+    let center = mean.narrow
+    var sums = GradientSums<N, X, G, P>(x: x, dy: dy, weight: weight, around: center)
+    sums.reduce(count)
+    let g = sums.g.total
+    let products = sums.products.total
+    let low = meanIsRounded ? sums.deviations.total * reciprocalCount : mean - C.Wide(center)
+    let offset = C.Wide(double: 0) - low * rstd
+    let meanOfG = g * reciprocalCount
+    let slope = (products * rstd + g * offset) * reciprocalCount
+    self.x = x
+    self.dy = dy
+    self.addends = addends
+    self.center = C.Vector(repeating: center)
+    self.rstd = C.Vector(repeating: rstd.narrow)
+    self.offset = C.Vector(repeating: offset.narrow)
+    self.meanOfG = C.Vector(repeating: meanOfG.narrow)
+    self.slope = C.Vector(repeating: -slope.narrow)
+    self.outerRstd = C.Vector(repeating: outerRstd)
+    isFinite = (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
+  }
+
+  /// What some columns of the row give.
+  struct Terms {
+    let dx: C.Vector
+    let dweight: C.Vector
+    let dbias: C.Vector
+  }
+
+  /// Of the columns index ..< index + width.
+  @inline(__always) func terms(at index: Int, weight: C.Vector?) -> Terms {
+    terms(
+      x.load(index), dy.load(index), weight, addends.0?.load(index), addends.1?.load(index))
+  }
+
+  /// Of the columns before `end`, as many as a vector holds; see `RowSource.loadLast`.
+  @inline(__always) func terms(endingAt end: Int, weight: C.Vector?) -> Terms {
+    terms(
+      x.loadLast(of: end), dy.loadLast(of: end), weight, addends.0?.loadLast(of: end),
+      addends.1?.loadLast(of: end))
+  }
+
+  @inline(__always)
+  private func terms(
+    _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector?, _ addend0: C.Vector?, _ addend1: C.Vector?
+  ) -> Terms {
+    let normalized = N.centers ? offset.adding(x - center, times: rstd) : x * rstd
+    let g = weight.map { dy * $0 } ?? dy
+    var dx = (N.centers ? g - meanOfG : g).adding(normalized, times: slope) * outerRstd
+    if let addend0 { dx = dx + addend0 }
+    if let addend1 { dx = dx + addend1 }
+    return Terms(dx: dx, dweight: dy * normalized, dbias: dy)
+  }
+}
+
+/// The sums of g, of g * d and of d over a row, d = x - center.
+private struct GradientSums<N: Norm, X: RowSource, G: RowSource, P: Element>: RowReduction
+where X.Compute == G.Compute {
+  typealias Compute = X.Compute
+
+  private let x: X
+  private let dy: G
+  private let weight: Weight<P, Compute>
+  private let center: Compute.Vector
+  private(set) var g = Compute.Wide.LaneSums()
+  private(set) var products = Compute.Wide.LaneSums()
+  private(set) var deviations = Compute.Wide.LaneSums()
+
+  @inline(__always)
+  init(x: X, dy: G, weight: Weight<P, Compute>, around center: Compute) {
+    self.x = x
+    self.dy = dy
+    self.weight = weight
+    self.center = Compute.Vector(repeating: center)
+  }
+
+  struct Lanes: EmptyInitializable {
+    var g = Compute.Vector(repeating: .zero)
+    var products = Compute.Vector(repeating: .zero)
+    var deviations = Compute.Vector(repeating: .zero)
+
+    @inline(__always) init() {}
+  }
+
+  @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
+    let dy = dy.load(index)
+    let x = x.load(index)
+    add(weight.load(index).map { dy * $0 } ?? dy, N.centers ? x - center : x, to: &lanes)
+  }
+
+  @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
+    let dy = dy.loadLast(of: count)
+    let x = x.loadLast(of: count)
+    let g = weight.loadLast(of: count).map { dy * $0 } ?? dy
+    add(g.keepingLast(tail), (N.centers ? x - center : x).keepingLast(tail), to: &lanes)
+  }
+
+  @inline(__always)
+  private func add(_ g: Compute.Vector, _ deviation: Compute.Vector, to lanes: inout Lanes) {
+    if N.centers {
+      lanes.g = lanes.g + g
+      lanes.deviations = lanes.deviations + deviation
+    }
+    lanes.products = lanes.products.adding(g, times: deviation)
+  }
+
+  @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
+    if N.centers {
+      g.add((a.g + b.g) + (c.g + d.g))
+      deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
+    }
+    products.add((a.products + b.products) + (c.products + d.products))
+  }
+
+  @inline(__always) mutating func add(short count: Int) {
+    let zero = Lanes()
+    var lanes = Lanes()
+    add(last: count, of: count, to: &lanes)
+    add(lanes, zero, zero, zero)
+  }
+}

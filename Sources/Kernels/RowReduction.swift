@@ -1,0 +1,70 @@
+/// Sums over a row, in an order that the number of its elements alone determines: vector v of the row
+/// goes to accumulator v mod 4; the elements after the last whole vector, as the last lanes of the
+/// vector that ends with the row, to accumulator 3.
+protocol RowReduction {
+  associatedtype Compute: ComputeScalar
+  /// One accumulator: a vector of each sum. Zero at first.
+  associatedtype Lanes: EmptyInitializable
+
+  /// Adds the columns index ..< index + width.
+  func add(_ index: Int, to lanes: inout Lanes)
+  /// Adds the last `tail` < width columns of a row of `count` >= width.
+  func add(last tail: Int, of count: Int, to lanes: inout Lanes)
+  /// Joins the accumulators of a block and moves them to twice the precision.
+  mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes)
+  /// Adds a row of `count` < width columns.
+  mutating func add(short count: Int)
+}
+
+protocol EmptyInitializable {
+  init()
+}
+
+/// How many vectors are added up lane by lane, 16 to a lane, before the sums move to twice the
+/// precision. More would let one outlier, beside which every later addition to its lane is rounded,
+/// cost several units in the last place.
+@inline(__always) private var vectorsPerBlock: Int { 64 }
+
+extension RowReduction {
+  @inline(__always) static var width: Int { Compute.Vector.width }
+
+  @inline(__always) mutating func reduce(_ count: Int) {
+    let width = Self.width
+    let wholeEnd = count &- count % width
+    guard wholeEnd > 0 else {
+      add(short: count)
+      return
+    }
+    var index = 0
+    repeat {
+      var a = Lanes()
+      var b = Lanes()
+      var c = Lanes()
+      var d = Lanes()
+      let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
+      while index &+ 4 &* width <= blockEnd {
+        add(index, to: &a)
+        add(index &+ width, to: &b)
+        add(index &+ 2 &* width, to: &c)
+        add(index &+ 3 &* width, to: &d)
+        index &+= 4 &* width
+      }
+      if index &+ width <= blockEnd {
+        add(index, to: &a)
+        index &+= width
+      }
+      if index &+ width <= blockEnd {
+        add(index, to: &b)
+        index &+= width
+      }
+      if index &+ width <= blockEnd {
+        add(index, to: &c)
+        index &+= width
+      }
+      if index == wholeEnd && wholeEnd < count {
+        add(last: count &- wholeEnd, of: count, to: &d)
+      }
+      add(a, b, c, d)
+    } while index < wholeEnd
+  }
+}
