@@ -36,6 +36,11 @@ test: build $(call installed,$(TEST_REQUIREMENTS)) ## build, then run every test
 	@cmake --build build
 	@tools/test
 
+.PHONY: accuracy
+accuracy: build ## print the largest errors against exact results, by dtype and kind of input
+	@cmake --build build --target harness
+	@build/Tests/harness/harness accuracy
+
 .PHONY: format
 format: toolchain $(call installed,tools/requirements-format.txt) ## format the Swift, C and Python sources in place
 	@tools/format

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""No object that the library is linked from holds code of a higher instruction set than its own, and
+"""No object that the library is linked from holds code beyond its own instruction set, and
 no two of them share a function that holds vector code of more than the baseline.
 
     isa_objects.py OBJDUMP OBJECT...
@@ -51,7 +51,7 @@ def functions(objdump: str, path: Path) -> dict[str, list[str]]:
 
 
 def mergeable(path: Path) -> set[str]:
-    """What the linker may take from another object in its place: weak symbols and section groups."""
+    """What the linker may take from another object instead: weak symbols and section groups."""
     names = set()
     with path.open("rb") as stream:
         elf = ELFFile(stream)

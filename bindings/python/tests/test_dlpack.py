@@ -70,6 +70,16 @@ def test_memory_is_shared(dtype, versioned, view):
 
 
 @dtypes
+@versions
+def test_byte_offset(dtype, versioned):
+    array = normal(10, dtype)
+    imported = _dlpack.from_dlpack(
+        Exporter(array[:7], versioned, byte_offset=3 * array.itemsize), "x"
+    )
+    assert same_bits(imported, array[3:])
+
+
+@dtypes
 @pytest.mark.parametrize("view", [lambda x: x, lambda x: x.T], ids=["contiguous", "transposed"])
 def test_out(dtype, view):
     x, out = view(normal((6, 10), dtype)), view(np.zeros((6, 10), dtype))
