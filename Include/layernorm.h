@@ -29,7 +29,7 @@
  *    underflow in float32. A constant row gives exactly bias. NaN or infinity in a row gives what
  *    the formula gives in IEEE arithmetic, in that row only.
  *
- * Set up from the environment, read once at the first call:
+ * Set up from the environment, read once at the first call; an empty variable counts as unset:
  *   LAYERNORM_ISA          x86-64, x86-64-v3 or x86-64-v4: use this instruction set and not the
  *                          best that the CPU has. A name that is unknown or that the CPU lacks makes
  *                          every computing call return LAYERNORM_ERROR_ISA.
@@ -136,7 +136,8 @@ typedef enum layernorm_norm {
  * stride may be negative; a stride of x may be 0. For example, normalization over the channels of a
  * contiguous [N][C][H*W] tensor is batch = N, rows = H*W, cols = C, strides {C*H*W, 1, H*W}.
  *
- * The computation is in float64 if x_dtype is float64, else in float32, whatever the other dtypes. */
+ * The computation is in float64 if x_dtype is float64, else in float32, whatever the other
+ * dtypes; a wider weight or bias is rounded first, and so is eps. */
 typedef struct layernorm_forward_args {
   size_t struct_size;          /* sizeof(layernorm_forward_args) */
   double eps;                  /* 0 or more, finite */
@@ -154,7 +155,7 @@ typedef struct layernorm_forward_args {
   const void *bias;            /* [cols], contiguous, or NULL: zeros */
   void *y;                     /* [batch][rows][cols] */
   const int64_t *y_strides;    /* 3 strides, or NULL: contiguous */
-  void *mean;                  /* [batch][rows] or NULL: not wanted; float64 if x is, else float32 */
+  void *mean;                  /* [batch][rows] or NULL: not wanted; float64 if x is, or float32 */
   void *rstd;                  /* as mean */
 } layernorm_forward_args;
 
