@@ -35,7 +35,7 @@
  *    underflow in float32. A constant row gives exactly bias. NaN or infinity in a row gives what
  *    the formula gives in IEEE arithmetic, in that row only.
  *
- * Set up from the environment, read once at the first call:
+ * Set up from the environment, read once at the first call; an empty variable counts as unset:
  *   LAYERNORM_ISA          x86-64, x86-64-v3 or x86-64-v4: use this instruction set and not the
  *                          best that the CPU has. A name that is unknown or that the CPU lacks makes
  *                          every computing call return LAYERNORM_ERROR_ISA.
@@ -259,7 +259,8 @@ typedef enum layernorm_norm {
  *
  * With residual or x_bias, sum = (x + x_bias) + residual, rounded to x_dtype, is what is normalized.
  *
- * The computation is in float64 if x_dtype is float64, else in float32, whatever the other dtypes. */
+ * The computation is in float64 if x_dtype is float64, else in float32, whatever the other
+ * dtypes; a wider weight or bias is rounded first, and so is eps. */
 typedef struct layernorm_forward_args {
   size_t struct_size;              /* sizeof(layernorm_forward_args) */
   double eps;                      /* 0 or more, finite */

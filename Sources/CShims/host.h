@@ -12,7 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { LN_ERROR_CAPACITY = 256 };
+enum {
+  LN_ERROR_CAPACITY = 256
+};
 
 static inline char *ln_error_buffer(void) {
   static _Thread_local char buffer[LN_ERROR_CAPACITY];

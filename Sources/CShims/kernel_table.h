@@ -67,13 +67,12 @@ typedef struct ln_convert_kernels {
   ln_convert_kernel to_f32, to_f64, to_f16, to_bf16;
 } ln_convert_kernels;
 
-/* Kernels of one dtype, and, for 16-bit types, with weight and bias in float32. Those of 16-bit types
- * may be NULL. */
+/* Forward kernels of one dtype, and, for 16-bit types, with weight and bias in float32; backward kernels
+ * of one dtype, with weight in its compute type. Those of 16-bit types may be NULL. */
 typedef struct ln_kernel_table {
   ln_forward_kernel forward_f32, forward_f64, forward_f16, forward_bf16;
   ln_forward_kernel forward_f16_params_f32, forward_bf16_params_f32;
   ln_backward_kernel backward_f32, backward_f64, backward_f16, backward_bf16;
-  ln_backward_kernel backward_f16_params_f32, backward_bf16_params_f32;
   ln_join_kernel join_f32, join_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */

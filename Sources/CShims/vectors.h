@@ -47,8 +47,8 @@ static __attribute__((noinline, unused)) ln_float16 ln_fma16(ln_float16 a, ln_fl
   memcpy(cs, &c, sizeof c);
   for (int i = 0; i < 4; i++) {
     ln_double4 addend = __builtin_convertvector(cs[i], ln_double4);
-    ln_double4 product = __builtin_convertvector(as[i], ln_double4) *
-                         __builtin_convertvector(bs[i], ln_double4);
+    ln_double4 product =
+        __builtin_convertvector(as[i], ln_double4) * __builtin_convertvector(bs[i], ln_double4);
     ln_double4 sum = product + addend;
     ln_double4 part = sum - product;
     ln_double4 error = (product - (sum - part)) + (addend - part);

@@ -1,36 +1,33 @@
 import CShims
 
-/// Backward kernel of one dtype: dy, x, dsum and dx are of type T, weight of type P.
+/// Backward kernel of one dtype: dy, x, dsum and dx are of type T, weight of its compute type.
 @inline(__always)
-func backward<T: Element, P: Element>(
-  _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64,
-  _ end: Int64, _ sums: UnsafeMutableRawPointer?
-) {
-  let work = work.unsafelyUnwrapped.pointee
-  if work.centers != 0 {
-    BackwardRows<LayerNorm, T, P>(work, sums).run(Int(begin), Int(end))
-  } else {
-    BackwardRows<RMSNorm, T, P>(work, sums).run(Int(begin), Int(end))
-  }
+func backward<T: Element>(
+  _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
+  _ sums: UnsafeMutableRawPointer?
+) where T.Compute: Element {
+  BackwardRows<T>(work.unsafelyUnwrapped.pointee, sums).run(Int(begin), Int(end))
 }
 
 /// The rows of one block. Each row takes two passes: one for its sums, one for dx and what it adds to
 /// dweight and dbias. The second goes through the rows of a group side by side, so that weight and the
 /// sums over rows are read once for all of them.
-private struct BackwardRows<N: Norm, T: Element, P: Element> {
+private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
-  typealias Gradient = RowGradient<N, Row<T, C>, Row<T, C>>
+  typealias Gradient = RowGradient<Row<T, C>, Row<T, C>>
 
   private let work: ln_backward_work
-  private let weight: Weight<P, C>
+  private let weight: Weight<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
+  private var centers: Bool { work.centers != 0 }
   private let sums: ParameterSums<C>?
 
   init(_ work: ln_backward_work, _ sums: UnsafeMutableRawPointer?) {
     self.work = work
     weight = Weight(work.weight, offset: work.weight_offset)
-    count = Int(work.cols)
+    let count = Int(work.cols)
+    self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
   }
@@ -88,13 +85,16 @@ private struct BackwardRows<N: Norm, T: Element, P: Element> {
       rstd = C.Wide(given)
       mean = C.Wide(work.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero)
     } else {
-      let moments = Moments<C>(N.self, x, count: count, reciprocalCount: reciprocalCount)
+      let moments =
+        centers
+        ? Moments<C>(LayerNorm.self, x, count: count, reciprocalCount: reciprocalCount)
+        : Moments<C>(RMSNorm.self, x, count: count, reciprocalCount: reciprocalCount)
       guard !moments.needsScaling(eps: work.eps) else { return nil }
       rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
       mean = moments.mean
     }
     let gradient = Gradient(
-      N.self, x: x, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      centers: centers, x: x, dy: Row(position.pointer(in: work.dy, of: T.self)),
       addends: addends(at: position, as: C.self), weight: weight, count: count,
       reciprocalCount: reciprocalCount, mean: mean, meanIsRounded: work.rstd != nil, rstd: rstd,
       outerRstd: rstd.narrow)
@@ -103,12 +103,15 @@ private struct BackwardRows<N: Norm, T: Element, P: Element> {
 
   /// In float64, of the scaled row, whose statistics are found again.
   private func scaledGradient(
-    at position: RowPosition, _ weight: Weight<P, Double>
-  ) -> RowGradient<N, ScaledRow<T>, Row<T, Double>> {
+    at position: RowPosition, _ weight: Weight<C, Double>
+  ) -> RowGradient<ScaledRow<T>, Row<T, Double>> {
     let x = Row<T, Double>(position.pointer(in: work.x, of: T.self))
-    let scaled = ScaledMoments<T>(N.self, x, count: count, eps: work.eps)
+    let scaled =
+      centers
+      ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.eps)
+      : ScaledMoments<T>(RMSNorm.self, x, count: count, eps: work.eps)
     return RowGradient(
-      N.self, x: scaled.row, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.dy, of: T.self)),
       addends: addends(at: position, as: Double.self), weight: weight, count: count,
       reciprocalCount: DoubleDouble(reciprocalOf: count), mean: scaled.moments.mean,
       meanIsRounded: false, rstd: scaled.factor,
@@ -159,7 +162,7 @@ private struct BackwardRows<N: Norm, T: Element, P: Element> {
         sums?.add(terms.dweight, terms.dbias, at: entry)
       }
     } else {
-      let weight = Weight<P, Double>(work.weight, offset: work.weight_offset)
+      let weight = Weight<C, Double>(work.weight, offset: work.weight_offset)
       finish(
         scaledGradient(at: position, weight), weight, into: dx(at: position),
         parts: C.Vector.width / 8
@@ -172,9 +175,9 @@ private struct BackwardRows<N: Norm, T: Element, P: Element> {
   /// The columns of an entry of the sums are `parts` vectors of D.
   @inline(__always)
   private func finish<X: RowSource, G: RowSource>(
-    _ row: RowGradient<N, X, G>, _ weight: Weight<P, X.Compute>,
+    _ row: RowGradient<X, G>, _ weight: Weight<C, X.Compute>,
     into dx: UnsafeMutablePointer<T>?, parts: Int,
-    accumulate: (RowGradient<N, X, G>.Terms, _ entry: Int, _ part: Int) -> Void
+    accumulate: (RowGradient<X, G>.Terms, _ entry: Int, _ part: Int) -> Void
   ) {
     typealias D = X.Compute
     let width = D.Vector.width

@@ -70,33 +70,35 @@ private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> where A.C
   private func normalize(_ x: Row<T, C>, into y: UnsafeMutablePointer<T>, row: Int) {
     let moments = Moments<C>(N.self, x, count: count, reciprocalCount: reciprocalCount)
     guard !moments.needsScaling(eps: work.eps) else {
-      normalizeScaled(x.elements, into: y, row: row)
+      normalizeScaled(N.self, P.self, work, x.elements, into: y, row: row)
       return
     }
     let rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
-    if N.centers { write(moments.mean.narrow, to: work.mean, row: row) }
-    write(rstd.narrow, to: work.rstd, row: row)
+    if N.centers { write(moments.mean.narrow, to: work.mean, at: row) }
+    write(rstd.narrow, to: work.rstd, at: row)
     Normalization(N.self, affine, moments, rstd: rstd)(x, count: count, into: y)
   }
+}
 
-  /// A row whose sums do not fit C's range, or that is not finite.
-  @inline(never)
-  private func normalizeScaled(
-    _ elements: UnsafePointer<T>, into y: UnsafeMutablePointer<T>, row: Int
-  ) {
-    let scaled = ScaledMoments(N.self, Row<T, Double>(elements), count: count, eps: work.eps)
-    if N.centers { write(C(scaled.unscaledMean), to: work.mean, row: row) }
-    write(C(scaled.unscaledRstd), to: work.rstd, row: row)
-    let affine = AnyAffine<P, Double>(
-      weight: Weight(work.weight, offset: work.weight_offset), bias: Row(raw: work.bias))
-    Normalization(N.self, affine, scaled.moments, rstd: scaled.factor)(
-      scaled.row, count: count, into: y)
-  }
+/// A row whose sums do not fit the range of its compute type, or that is not finite.
+@inline(never)
+private func normalizeScaled<N: Norm, T: Element, P: Element>(
+  _: N.Type, _: P.Type, _ work: ln_forward_work, _ elements: UnsafePointer<T>,
+  into y: UnsafeMutablePointer<T>, row: Int
+) {
+  let count = Int(work.cols)
+  let scaled = ScaledMoments(N.self, Row<T, Double>(elements), count: count, eps: work.eps)
+  if N.centers { write(T.Compute(scaled.unscaledMean), to: work.mean, at: row) }
+  write(T.Compute(scaled.unscaledRstd), to: work.rstd, at: row)
+  let affine = AnyAffine<P, Double>(
+    weight: Weight(work.weight, offset: work.weight_offset), bias: Row(raw: work.bias))
+  Normalization(N.self, affine, scaled.moments, rstd: scaled.factor)(
+    scaled.row, count: count, into: y)
+}
 
-  @inline(__always)
-  private func write(_ value: C, to statistics: UnsafeMutableRawPointer?, row: Int) {
-    statistics?.assumingMemoryBound(to: C.self)[row] = value
-  }
+@inline(__always)
+private func write<C>(_ value: C, to statistics: UnsafeMutableRawPointer?, at row: Int) {
+  statistics?.assumingMemoryBound(to: C.self)[row] = value
 }
 
 /// (x + bias) + residual into `sum`, which may be where x or residual is.

@@ -2,8 +2,10 @@
 ///
 ///     dx = rstd * (g - sum(g) / n - x^ * sum(g * x^) / n)
 ///
+/// RMSNorm is the case with a mean of 0 and without the term sum(g) / n.
+///
 /// The sums go over x^ and never over raw x, which a large mean would leave without digits.
-struct RowGradient<N: Norm, X: RowSource, G: RowSource> where X.Compute == G.Compute {
+struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   typealias C = X.Compute
 
   let x: X
@@ -25,21 +27,25 @@ struct RowGradient<N: Norm, X: RowSource, G: RowSource> where X.Compute == G.Com
   let isFinite: Bool
 
   /// - Parameters:
+  ///   - centers: LayerNorm; else RMSNorm, with a mean of 0.
   ///   - mean: of x; of a given one, what its rounding left is found from the row.
   ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
   @inline(never)
   init<P: Element>(
-    _: N.Type, x: X, dy: G, addends: (G?, G?), weight: Weight<P, C>, count: Int,
+    centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Weight<P, C>, count: Int,
     reciprocalCount: C.Wide, mean: C.Wide, meanIsRounded: Bool, rstd: C.Wide, outerRstd: C
   ) {
     let center = mean.narrow
-    var sums = GradientSums<N, X, G, P>(x: x, dy: dy, weight: weight, around: center)
+    var sums = GradientSums<X, G, P>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     let g = sums.g.total
     let products = sums.products.total
-    let low = meanIsRounded ? sums.deviations.total * reciprocalCount : mean - C.Wide(center)
-    let offset = C.Wide(double: 0) - low * rstd
-    let meanOfG = g * reciprocalCount
+    let zero = C.Wide(double: 0)
+    let low =
+      meanIsRounded && centers
+      ? sums.deviations.total * reciprocalCount : mean - C.Wide(center)
+    let offset = zero - low * rstd
+    let meanOfG = centers ? g * reciprocalCount : zero
     let slope = (products * rstd + g * offset) * reciprocalCount
     self.x = x
     self.dy = dy
@@ -77,9 +83,9 @@ struct RowGradient<N: Norm, X: RowSource, G: RowSource> where X.Compute == G.Com
   private func terms(
     _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector?, _ addend0: C.Vector?, _ addend1: C.Vector?
   ) -> Terms {
-    let normalized = N.centers ? offset.adding(x - center, times: rstd) : x * rstd
+    let normalized = offset.adding(x - center, times: rstd)
     let g = weight.map { dy * $0 } ?? dy
-    var dx = (N.centers ? g - meanOfG : g).adding(normalized, times: slope) * outerRstd
+    var dx = (g - meanOfG).adding(normalized, times: slope) * outerRstd
     if let addend0 { dx = dx + addend0 }
     if let addend1 { dx = dx + addend1 }
     return Terms(dx: dx, dweight: dy * normalized, dbias: dy)
@@ -87,7 +93,7 @@ struct RowGradient<N: Norm, X: RowSource, G: RowSource> where X.Compute == G.Com
 }
 
 /// The sums of g, of g * d and of d over a row, d = x - center.
-private struct GradientSums<N: Norm, X: RowSource, G: RowSource, P: Element>: RowReduction
+private struct GradientSums<X: RowSource, G: RowSource, P: Element>: RowReduction
 where X.Compute == G.Compute {
   typealias Compute = X.Compute
 
@@ -118,30 +124,26 @@ where X.Compute == G.Compute {
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     let dy = dy.load(index)
     let x = x.load(index)
-    add(weight.load(index).map { dy * $0 } ?? dy, N.centers ? x - center : x, to: &lanes)
+    add(weight.load(index).map { dy * $0 } ?? dy, x - center, to: &lanes)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
     let dy = dy.loadLast(of: count)
     let x = x.loadLast(of: count)
     let g = weight.loadLast(of: count).map { dy * $0 } ?? dy
-    add(g.keepingLast(tail), (N.centers ? x - center : x).keepingLast(tail), to: &lanes)
+    add(g.keepingLast(tail), (x - center).keepingLast(tail), to: &lanes)
   }
 
   @inline(__always)
   private func add(_ g: Compute.Vector, _ deviation: Compute.Vector, to lanes: inout Lanes) {
-    if N.centers {
-      lanes.g = lanes.g + g
-      lanes.deviations = lanes.deviations + deviation
-    }
+    lanes.g = lanes.g + g
+    lanes.deviations = lanes.deviations + deviation
     lanes.products = lanes.products.adding(g, times: deviation)
   }
 
   @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
-    if N.centers {
-      g.add((a.g + b.g) + (c.g + d.g))
-      deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
-    }
+    g.add((a.g + b.g) + (c.g + d.g))
+    deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
     products.add((a.products + b.products) + (c.products + d.products))
   }
 

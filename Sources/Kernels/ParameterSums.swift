@@ -16,10 +16,10 @@ struct ParameterSums<C: ComputeScalar> {
 
   /// The terms of four rows, added up before they join the sums.
   @inline(__always)
-  func add<N: Norm, X: RowSource, G: RowSource>(
+  func add<X: RowSource, G: RowSource>(
     _ terms: (
-      RowGradient<N, X, G>.Terms, RowGradient<N, X, G>.Terms, RowGradient<N, X, G>.Terms,
-      RowGradient<N, X, G>.Terms
+      RowGradient<X, G>.Terms, RowGradient<X, G>.Terms, RowGradient<X, G>.Terms,
+      RowGradient<X, G>.Terms
     ), at entry: Int
   ) where X.Compute == C {
     dweight[entry].add(

@@ -28,12 +28,13 @@ struct ForwardArguments {
     let xType = try DType(args.x_dtype, default: .f32, "x_dtype")
     let yType = try DType(args.y_dtype, default: xType, "y_dtype")
     let paramType = try DType(args.param_dtype, default: xType, "param_dtype")
-    guard args.eps >= 0 && args.eps < .infinity else {
+    // As the everyday calls have it, so that both give the same bits.
+    eps = xType.compute == .f64 ? args.eps : Double(Float(args.eps))
+    guard eps >= 0 && eps < .infinity else {
       throw failure(
         LAYERNORM_ERROR_EPS,
-        args.eps < 0 ? "eps is negative" : args.eps == .infinity ? "eps is infinite" : "eps is NaN")
+        eps < 0 ? "eps is negative" : eps == .infinity ? "eps is infinite" : "eps is NaN")
     }
-    eps = args.eps
 
     let batch = args.batch == 0 ? 1 : args.batch
     try checkCount(args.batch, "batch")

@@ -1,8 +1,8 @@
-"""What the rows of x are filled with: one function per distribution, named as in the table."""
+"""What tensors are filled with: one function per distribution, named as in the table."""
 
 import numpy as np
 
-from exact import Format
+from formats import Format
 
 # Row by row, the values of the constant rows.
 CONSTANTS = (0.1, "largest", 0.0, 1.0, -1e4, "smallest", 1e-30, 1e30)
@@ -70,6 +70,27 @@ def nonfinite(random, rows, cols, form):
     return x
 
 
+def zero_rows(random, rows, cols, form):
+    """Every second row is zero."""
+    x = random.standard_normal((rows, cols))
+    x[::2] = 0.0
+    return x
+
+
+def infinite(random, rows, cols, form):
+    """Infinities at the ends of every second row."""
+    x = random.standard_normal((rows, cols))
+    x[1::2, 0], x[1::4, -1] = np.inf, -np.inf
+    return x
+
+
+def not_a_number(random, rows, cols, form):
+    """A NaN in each row but the first."""
+    x = random.standard_normal((rows, cols))
+    x[1:, cols // 2] = np.nan
+    return x
+
+
 DISTRIBUTIONS = {
     "N(0,1)": around(0.0, 1.0),
     "mean 1e3": around(1e3, 1.0),
@@ -83,6 +104,8 @@ DISTRIBUTIONS = {
     "largest": largest,
     "subnormal": subnormal,
     "nonfinite": nonfinite,
+    "infinite": infinite,
+    "zero rows": zero_rows,
     "1e-25": times(1e-25),
     "1e18": times(1e18),
     "1e30": times(1e30),
@@ -92,23 +115,34 @@ DISTRIBUTIONS = {
     "1e200": times(1e200),
     "1e305": times(1e305),
 }
+# Those that say what dy is; x is then N(0,1).
+OF_DY = {"dy NaN": not_a_number, "dy 1e37": times(1e37), "dy 1e-40": times(1e-40)}
+NORMAL = around(0.0, 1.0)
+
 ONLY_F64 = {"1e-200", "1e200", "1e305"}
 # Outside float16, which ends at 65504 and 6e-8.
-NOT_F16 = {"mean 1e6", "mean 1e7", "1e-25", "1e18", "1e30", "1e37", "3e37"}
+NOT_F16 = {"mean 1e6", "mean 1e7", "1e-25", "1e18", "1e30", "1e37", "3e37", "dy 1e37", "dy 1e-40"}
+NOT_FINITE = {"nonfinite", "infinite", "dy NaN"}
 
 
-def distributions_of(form: Format) -> list[str]:
-    return [
-        name
-        for name in DISTRIBUTIONS
-        if not (name in ONLY_F64 and form.name != "f64")
-        and not (name in NOT_F16 and form.name == "f16")
-    ]
+def has(form: Format, name: str) -> bool:
+    """Whether the values of a distribution are inside the format."""
+    return not (name in ONLY_F64 and form.name != "f64") and not (
+        name in NOT_F16 and form.name == "f16"
+    )
 
 
-def draw(name: str, random, rows: int, cols: int, form: Format) -> np.ndarray:
-    """The bits of x[rows][cols], finite but for "nonfinite"."""
-    x = DISTRIBUTIONS[name](random, rows, cols, form)
-    if name != "nonfinite":
-        x = np.clip(x, -form.largest, form.largest)
-    return form.encode(x)
+def draw(tensor: str, name: str, random, rows: int, cols: int, form: Format) -> np.ndarray:
+    """The bits of a tensor of rows in cases of that distribution."""
+    if tensor == "x":
+        values = DISTRIBUTIONS.get(name, NORMAL)(random, rows, cols, form)
+    elif tensor == "residual":
+        # Less than x, lest the largest values overflow; finite where x is not.
+        values = -0.5 * DISTRIBUTIONS[name](random, rows, cols, form)
+        if name in NOT_FINITE:
+            values = NORMAL(random, rows, cols, form)
+    else:
+        values = OF_DY.get(name, NORMAL)(random, rows, cols, form)
+    if name not in NOT_FINITE:
+        values = np.clip(values, -form.largest, form.largest)
+    return form.encode(values)

@@ -1,99 +1,15 @@
-"""Exact layer normalization: rationals on the very bits of the input.
+"""Exact norms and their gradients: rationals on the very bits of the input.
 
 Only the square root of rstd is not rational; it is taken to ROOT_BITS bits, which is 100 digits.
+Sequences hold rationals; where IEEE arithmetic gives an infinity or NaN, they hold that.
 """
-
-from dataclasses import dataclass
 
 import gmpy2
 import numpy as np
 from gmpy2 import mpq, mpz
 
 ROOT_BITS = 340
-RESIDUE_STEPS = 256
-"""A residue counts 1/256 of the last place of the rounded value beside it."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A binary floating-point format, stored as little-endian bits."""
-
-    name: str
-    precision: int  # significand bits, the hidden one included
-    min_exponent: int  # of the last place of a subnormal
-    max_exponent: int  # of the leading bit of the largest finite value
-    bits: type  # the unsigned integer of its size
-
-    @property
-    def largest(self) -> float:
-        return float((2 - mpq(2) ** (1 - self.precision)) * mpq(2) ** self.max_exponent)
-
-    @property
-    def smallest(self) -> float:
-        return float(mpq(2) ** self.min_exponent)
-
-    def encode(self, values) -> np.ndarray:
-        """The bits of the values, each rounded to nearest even."""
-        values = np.asarray(values, dtype=np.float64)
-        if self.name != "bf16":
-            float_type = {"f16": np.float16, "f32": np.float32, "f64": np.float64}[self.name]
-            with np.errstate(over="ignore", under="ignore"):
-                return values.astype(float_type).view(self.bits)
-        # Rounding to float32 first could round twice: no value here is that close to a midpoint,
-        # and an input is whatever it has become.
-        wide = values.astype(np.float32).view(np.uint32)
-        rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16
-        return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-    def decode(self, bits: np.ndarray) -> np.ndarray:
-        """The values of the bits, exactly, in float64."""
-        if self.name == "bf16":
-            return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-        float_type = {"f16": np.float16, "f32": np.float32, "f64": np.float64}[self.name]
-        return bits.view(float_type).astype(np.float64)
-
-    def last_place(self, value: mpq) -> int:
-        """The exponent of the last place of a value: what one unit of it is."""
-        if value == 0:
-            return self.min_exponent
-        value = abs(value)
-        exponent = value.numerator.bit_length() - value.denominator.bit_length()
-        if value < mpq(2) ** exponent:
-            exponent -= 1
-        return max(exponent - self.precision + 1, self.min_exponent)
-
-    def split(self, value) -> tuple[float, int]:
-        """The nearest value of the format, and what is left in steps of 1/256 of its last place."""
-        if not isinstance(value, mpq):
-            return value, 0  # an infinity or NaN
-        place = self.last_place(value)
-        scaled = value / mpq(2) ** place
-        whole = _round_half_even(scaled)
-        try:
-            nearest = float(mpq(whole) * mpq(2) ** place)
-        except OverflowError:
-            nearest = np.inf
-        if abs(nearest) > self.largest:
-            return (np.inf if whole > 0 else -np.inf), 0
-        # The last place is that of the rounded value: one step up in exponent halves the count.
-        residue_place = self.last_place(mpq(nearest))
-        left = (value - mpq(nearest)) / mpq(2) ** residue_place * RESIDUE_STEPS
-        return nearest, max(-128, min(127, int(_round_half_even(left))))
-
-
-def _round_half_even(value: mpq) -> mpz:
-    below = gmpy2.f_div(value.numerator, value.denominator)
-    rest = value - below
-    if rest > mpq(1, 2) or (rest == mpq(1, 2) and below % 2 == 1):
-        below += 1
-    return below
-
-
-F32 = Format("f32", 24, -149, 127, np.uint32)
-F64 = Format("f64", 53, -1074, 1023, np.uint64)
-F16 = Format("f16", 11, -24, 15, np.uint16)
-BF16 = Format("bf16", 8, -133, 127, np.uint16)
-FORMATS = {f.name: f for f in (F32, F64, F16, BF16)}
+LAYER, RMS = "layer", "rms"
 
 
 def root_of_inverse(value: mpq):
@@ -105,28 +21,58 @@ def root_of_inverse(value: mpq):
     return mpq(root, mpz(1) << shift)
 
 
-def layer_forward(row: np.ndarray, weight, bias, eps: float):
-    """One row: (y, mean, rstd), of rationals, or floats where they are infinite or NaN.
-
-    weight and bias are sequences of rationals or None.
-    """
+def normalize(norm: str, row: np.ndarray, eps: float):
+    """One row without weight and bias, x^, and its statistics: (x^, mean, rstd)."""
     cols = len(row)
     if cols == 0:
         return [], np.nan, np.nan
     if not np.isfinite(row).all():
-        # IEEE arithmetic: the mean is infinite if all infinities agree, all that follows is NaN.
-        with np.errstate(invalid="ignore"):
-            mean = float(np.sum(np.where(np.isfinite(row), 0.0, row)))
-        return [np.nan] * cols, mean, np.nan
+        return _normalize_nonfinite(norm, row)
     x = [mpq(value) for value in row.tolist()]
-    mean = sum(x, mpq(0)) / cols
+    mean = sum(x, mpq(0)) / cols if norm == LAYER else mpq(0)
     centered = [value - mean for value in x]
     variance = sum((value * value for value in centered), mpq(0)) / cols
     rstd = root_of_inverse(variance + mpq(eps))
-    # A constant row with eps = 0 is 0/0 in the formula: the contract says exactly bias.
-    y = centered if rstd == np.inf else [value * rstd for value in centered]
+    # A row of zeros with eps = 0 is 0/0 in the formula: the contract says exactly bias.
+    return (centered if rstd == np.inf else [value * rstd for value in centered]), mean, rstd
+
+
+def _normalize_nonfinite(norm: str, row: np.ndarray):
+    """What IEEE arithmetic gives. The mean is infinite if all infinities agree; the rest is NaN, but
+    for the root of an infinite mean square."""
+    if norm == RMS and not np.isnan(row).any():
+        return [np.nan if np.isinf(value) else mpq(0) for value in row.tolist()], np.nan, mpq(0)
+    with np.errstate(invalid="ignore"):
+        mean = float(np.sum(np.where(np.isfinite(row), 0.0, row)))
+    return [np.nan] * len(row), mean, np.nan
+
+
+def affine(normalized: list, weight, bias) -> list:
+    """y of one row; weight and bias are sequences of rationals or None."""
+    y = normalized
     if weight is not None:
         y = [value * factor for value, factor in zip(y, weight)]
     if bias is not None:
         y = [value + shift for value, shift in zip(y, bias)]
-    return y, mean, rstd
+    return y
+
+
+def row_gradient(norm: str, normalized: list, rstd, dy: list, weight) -> list:
+    """dx of one row."""
+    cols = len(normalized)
+    g = dy if weight is None else [value * factor for value, factor in zip(dy, weight)]
+    if cols == 1 and norm == LAYER:
+        return [0 * g[0]]  # also where eps = 0 makes rstd infinite
+    mean = sum(g, mpq(0)) / cols if norm == LAYER else mpq(0)
+    projection = sum((a * b for a, b in zip(g, normalized)), mpq(0)) / cols
+    return [rstd * (a - mean - b * projection) for a, b in zip(g, normalized)]
+
+
+def column_sums(rows: list[list], cols: int) -> list:
+    return [sum((row[column] for row in rows), mpq(0)) for column in range(cols)]
+
+
+def parameter_gradients(normalized: list[list], dy: list[list], cols: int) -> tuple[list, list]:
+    """dweight and dbias of all rows."""
+    products = [[a * b for a, b in zip(*rows)] for rows in zip(dy, normalized)]
+    return column_sums(products, cols), column_sums(dy, cols)
