@@ -19,7 +19,7 @@ let package = Package(
   targets: [
     .systemLibrary(name: "CLayerNorm", path: "Include"),
     .systemLibrary(name: "CShims"),
-    kernels("KernelsX8664", ["-DLAYERNORM_NO_HALF_KERNELS"]),
+    kernels("KernelsX8664", ["-DLAYERNORM_COMPACT"]),
     kernels("KernelsX8664V3", ["-Xcc", "-march=x86-64-v3"]),
     kernels("KernelsX8664V4", ["-Xcc", "-march=x86-64-v4", "-Xcc", "-mprefer-vector-width=512"]),
     .target(

@@ -37,11 +37,10 @@ typedef struct ln_backward_work {
   int64_t rows_per_batch;
   double eps;
   int32_t centers;
-  double weight_offset;
-  ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   int32_t accumulates_dx;  /* dx is added to */
-  const void *weight;      /* NULL: ones */
-  const void *mean;        /* NULL, with rstd: from x; NULL alone for a norm without */
+  ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
+  const void *weight;      /* in the compute type, any offset added */
+  const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
 } ln_backward_work;
 

@@ -17,7 +17,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias Gradient = RowGradient<Row<T, C>, Row<T, C>>
 
   private let work: ln_backward_work
-  private let weight: Weight<C, C>
+  private let weight: Row<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
   private var centers: Bool { work.centers != 0 }
@@ -25,7 +25,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   init(_ work: ln_backward_work, _ sums: UnsafeMutableRawPointer?) {
     self.work = work
-    weight = Weight(work.weight, offset: work.weight_offset)
+    weight = Row(work.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
     let count = Int(work.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
@@ -42,7 +42,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       if let g0 = gradient(at: p0), let g1 = gradient(at: p1), let g2 = gradient(at: p2),
         let g3 = gradient(at: p3)
       {
-        finish((g0, g1, g2, g3), into: (dx(at: p0), dx(at: p1), dx(at: p2), dx(at: p3)))
+        let dx = work.dx
+        finish(
+          (g0, g1, g2, g3),
+          into: dx.data == nil
+            ? nil
+            : (
+              p0.pointer(in: dx, of: T.self), p1.pointer(in: dx, of: T.self),
+              p2.pointer(in: dx, of: T.self), p3.pointer(in: dx, of: T.self)
+            ))
       } else {
         finish(p0)
         finish(p1)
@@ -103,7 +111,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   /// In float64, of the scaled row, whose statistics are found again.
   private func scaledGradient(
-    at position: RowPosition, _ weight: Weight<C, Double>
+    at position: RowPosition, _ weight: Row<C, Double>
   ) -> RowGradient<ScaledRow<T>, Row<T, Double>> {
     let x = Row<T, Double>(position.pointer(in: work.x, of: T.self))
     let scaled =
@@ -124,7 +132,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private typealias Rows<R> = (R, R, R, R)
 
   @inline(__always)
-  private func finish(_ rows: Rows<Gradient>, into dx: Rows<UnsafeMutablePointer<T>?>) {
+  private func finish(_ rows: Rows<Gradient>, into dx: Rows<UnsafeMutablePointer<T>>?) {
     let width = C.Vector.width
     let lastWeight = weight.loadLast(of: count)
     let last = (
@@ -140,18 +148,22 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       let t1 = rows.1.terms(at: index, weight: weight)
       let t2 = rows.2.terms(at: index, weight: weight)
       let t3 = rows.3.terms(at: index, weight: weight)
-      if let dx = dx.0 { C.store(t0.dx, to: dx + index) }
-      if let dx = dx.1 { C.store(t1.dx, to: dx + index) }
-      if let dx = dx.2 { C.store(t2.dx, to: dx + index) }
-      if let dx = dx.3 { C.store(t3.dx, to: dx + index) }
+      if let dx {
+        C.store(t0.dx, to: dx.0 + index)
+        C.store(t1.dx, to: dx.1 + index)
+        C.store(t2.dx, to: dx.2 + index)
+        C.store(t3.dx, to: dx.3 + index)
+      }
       sums?.add((t0, t1, t2, t3), at: index / width)
       index &+= width
     }
     guard index < count else { return }
-    if let dx = dx.0 { storeLast(last.0.dx, as: C.self, of: count, to: dx) }
-    if let dx = dx.1 { storeLast(last.1.dx, as: C.self, of: count, to: dx) }
-    if let dx = dx.2 { storeLast(last.2.dx, as: C.self, of: count, to: dx) }
-    if let dx = dx.3 { storeLast(last.3.dx, as: C.self, of: count, to: dx) }
+    if let dx {
+      storeLast(last.0.dx, as: C.self, of: count, to: dx.0)
+      storeLast(last.1.dx, as: C.self, of: count, to: dx.1)
+      storeLast(last.2.dx, as: C.self, of: count, to: dx.2)
+      storeLast(last.3.dx, as: C.self, of: count, to: dx.3)
+    }
     sums?.add(last, at: index / width)
   }
 
@@ -162,7 +174,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
         sums?.add(terms.dweight, terms.dbias, at: entry)
       }
     } else {
-      let weight = Weight<C, Double>(work.weight, offset: work.weight_offset)
+      let weight = Row<C, Double>(weight.elements)
       finish(
         scaledGradient(at: position, weight), weight, into: dx(at: position),
         parts: C.Vector.width / 8
@@ -175,7 +187,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   /// The columns of an entry of the sums are `parts` vectors of D.
   @inline(__always)
   private func finish<X: RowSource, G: RowSource>(
-    _ row: RowGradient<X, G>, _ weight: Weight<C, X.Compute>,
+    _ row: RowGradient<X, G>, _ weight: Row<C, X.Compute>,
     into dx: UnsafeMutablePointer<T>?, parts: Int,
     accumulate: (RowGradient<X, G>.Terms, _ entry: Int, _ part: Int) -> Void
   ) {

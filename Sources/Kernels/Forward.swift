@@ -6,22 +6,26 @@ func forward<T: Element, P: Element>(
   _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_forward_work>?, _ begin: Int64, _ end: Int64
 ) {
   let work = work.unsafelyUnwrapped.pointee
-  let weight = Row<P, T.Compute>(raw: work.weight)
   let bias = Row<P, T.Compute>(raw: work.bias)
-  if work.centers != 0, let weight, let bias, work.weight_offset == 0 {
-    ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
-      .run(Int(begin), Int(end))
-  } else if work.centers == 0, let weight, bias == nil, work.weight_offset == 0 {
-    ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
-      .run(Int(begin), Int(end))
-  } else {
-    let affine = AnyAffine<P, T.Compute>(
-      weight: Weight(work.weight, offset: work.weight_offset), bias: bias)
-    if work.centers != 0 {
-      ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
-    } else {
-      ForwardRows<RMSNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
+  #if !LAYERNORM_COMPACT
+    let weight = Row<P, T.Compute>(raw: work.weight)
+    if work.centers != 0, let weight, let bias, work.weight_offset == 0 {
+      ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
+        .run(Int(begin), Int(end))
+      return
     }
+    if work.centers == 0, let weight, bias == nil, work.weight_offset == 0 {
+      ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
+        .run(Int(begin), Int(end))
+      return
+    }
+  #endif
+  let affine = AnyAffine<P, T.Compute>(
+    weight: Weight(work.weight, offset: work.weight_offset), bias: bias)
+  if work.centers != 0 {
+    ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
+  } else {
+    ForwardRows<RMSNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
   }
 }
 

@@ -32,7 +32,7 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
   @inline(never)
   init<P: Element>(
-    centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Weight<P, C>, count: Int,
+    centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Row<P, C>, count: Int,
     reciprocalCount: C.Wide, mean: C.Wide, meanIsRounded: Bool, rstd: C.Wide, outerRstd: C
   ) {
     let center = mean.narrow
@@ -67,13 +67,13 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   }
 
   /// Of the columns index ..< index + width.
-  @inline(__always) func terms(at index: Int, weight: C.Vector?) -> Terms {
+  @inline(__always) func terms(at index: Int, weight: C.Vector) -> Terms {
     terms(
       x.load(index), dy.load(index), weight, addends.0?.load(index), addends.1?.load(index))
   }
 
   /// Of the columns before `end`, as many as a vector holds; see `RowSource.loadLast`.
-  @inline(__always) func terms(endingAt end: Int, weight: C.Vector?) -> Terms {
+  @inline(__always) func terms(endingAt end: Int, weight: C.Vector) -> Terms {
     terms(
       x.loadLast(of: end), dy.loadLast(of: end), weight, addends.0?.loadLast(of: end),
       addends.1?.loadLast(of: end))
@@ -81,11 +81,10 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
 
   @inline(__always)
   private func terms(
-    _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector?, _ addend0: C.Vector?, _ addend1: C.Vector?
+    _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector, _ addend0: C.Vector?, _ addend1: C.Vector?
   ) -> Terms {
     let normalized = offset.adding(x - center, times: rstd)
-    let g = weight.map { dy * $0 } ?? dy
-    var dx = (g - meanOfG).adding(normalized, times: slope) * outerRstd
+    var dx = (dy * weight - meanOfG).adding(normalized, times: slope) * outerRstd
     if let addend0 { dx = dx + addend0 }
     if let addend1 { dx = dx + addend1 }
     return Terms(dx: dx, dweight: dy * normalized, dbias: dy)
@@ -95,18 +94,18 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
 /// The sums of g, of g * d and of d over a row, d = x - center.
 private struct GradientSums<X: RowSource, G: RowSource, P: Element>: RowReduction
 where X.Compute == G.Compute {
-  typealias Compute = X.Compute
+  typealias Source = X
 
   private let x: X
   private let dy: G
-  private let weight: Weight<P, Compute>
+  private let weight: Row<P, Compute>
   private let center: Compute.Vector
   private(set) var g = Compute.Wide.LaneSums()
   private(set) var products = Compute.Wide.LaneSums()
   private(set) var deviations = Compute.Wide.LaneSums()
 
   @inline(__always)
-  init(x: X, dy: G, weight: Weight<P, Compute>, around center: Compute) {
+  init(x: X, dy: G, weight: Row<P, Compute>, around center: Compute) {
     self.x = x
     self.dy = dy
     self.weight = weight
@@ -124,13 +123,13 @@ where X.Compute == G.Compute {
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     let dy = dy.load(index)
     let x = x.load(index)
-    add(weight.load(index).map { dy * $0 } ?? dy, x - center, to: &lanes)
+    add(dy * weight.load(index), x - center, to: &lanes)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
     let dy = dy.loadLast(of: count)
     let x = x.loadLast(of: count)
-    let g = weight.loadLast(of: count).map { dy * $0 } ?? dy
+    let g = dy * weight.loadLast(of: count)
     add(g.keepingLast(tail), (x - center).keepingLast(tail), to: &lanes)
   }
 

@@ -7,7 +7,7 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.backward_f32 = { backward(Float.self, $0, $1, $2, $3) }
   table.pointee.backward_f64 = { backward(Double.self, $0, $1, $2, $3) }
   // Without instructions for 16-bit types, rows of them are converted first: the same bits in less code.
-  #if !LAYERNORM_NO_HALF_KERNELS
+  #if !LAYERNORM_COMPACT
     table.pointee.forward_f16 = { forward(Half.self, params: Half.self, $0, $1, $2) }
     table.pointee.forward_bf16 = { forward(BFloat16.self, params: BFloat16.self, $0, $1, $2) }
     table.pointee.forward_f16_params_f32 = { forward(Half.self, params: Float.self, $0, $1, $2) }

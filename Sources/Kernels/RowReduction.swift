@@ -1,10 +1,14 @@
 /// Sums over a row, in an order that the number of its elements alone determines: vector v of the row
 /// goes to accumulator v mod 4; the elements after the last whole vector, as the last lanes of the
-/// vector that ends with the row, to accumulator 3.
+/// vector that ends with the row, to the accumulator before the next one's.
 protocol RowReduction {
-  associatedtype Compute: ComputeScalar
+  typealias Compute = Source.Compute
+  associatedtype Source: RowSource
   /// One accumulator: a vector of each sum. Zero at first.
   associatedtype Lanes: EmptyInitializable
+
+  /// In little code rather than fast: for rows that are rare. The order is the same.
+  static var isCompact: Bool { get }
 
   /// Adds the columns index ..< index + width.
   func add(_ index: Int, to lanes: inout Lanes)
@@ -26,6 +30,11 @@ protocol EmptyInitializable {
 @inline(__always) private var vectorsPerBlock: Int { 64 }
 
 extension RowReduction {
+  #if LAYERNORM_COMPACT
+    @inline(__always) static var isCompact: Bool { true }
+  #else
+    @inline(__always) static var isCompact: Bool { Source.isRare }
+  #endif
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   @inline(__always) mutating func reduce(_ count: Int) {
@@ -42,23 +51,18 @@ extension RowReduction {
       var c = Lanes()
       var d = Lanes()
       let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
-      while index &+ 4 &* width <= blockEnd {
+      if !Self.isCompact {
+        while index &+ 4 &* width <= blockEnd {
+          add(index, to: &a)
+          add(index &+ width, to: &b)
+          add(index &+ 2 &* width, to: &c)
+          add(index &+ 3 &* width, to: &d)
+          index &+= 4 &* width
+        }
+      }
+      while index &+ width <= blockEnd {
         add(index, to: &a)
-        add(index &+ width, to: &b)
-        add(index &+ 2 &* width, to: &c)
-        add(index &+ 3 &* width, to: &d)
-        index &+= 4 &* width
-      }
-      if index &+ width <= blockEnd {
-        add(index, to: &a)
-        index &+= width
-      }
-      if index &+ width <= blockEnd {
-        add(index, to: &b)
-        index &+= width
-      }
-      if index &+ width <= blockEnd {
-        add(index, to: &c)
+        (a, b, c, d) = (b, c, d, a)
         index &+= width
       }
       if index == wholeEnd && wholeEnd < count {

@@ -4,6 +4,8 @@ import CShims
 protocol RowSource {
   associatedtype Compute: ComputeScalar
 
+  /// Rows that seldom occur: little code is worth more than speed.
+  static var isRare: Bool { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
@@ -13,6 +15,7 @@ protocol RowSource {
 }
 
 extension RowSource {
+  @inline(__always) static var isRare: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   /// The vector that ends with the row, so that no loop over single elements is needed: where
@@ -39,7 +42,7 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
     Compute.load(scalar: elements + index)
   }
 
-  func load(short count: Int) -> Compute.Vector {
+  @inline(never) func load(short count: Int) -> Compute.Vector {
     var buffer = ShortRow()
     return withUnsafeMutableBytes(of: &buffer) { bytes in
       let lanes = bytes.baseAddress!.assumingMemoryBound(to: T.self)
@@ -53,6 +56,8 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
 /// none that matters underflows.
 struct ScaledRow<T: Element>: RowSource {
   typealias Compute = Double
+
+  @inline(__always) static var isRare: Bool { true }
 
   let row: Row<T, Double>
   let scale: Double

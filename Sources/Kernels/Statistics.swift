@@ -97,7 +97,7 @@ private func pilot<S: RowSource>(_ row: S, _ count: Int) -> S.Compute {
 
 /// The sums of d and of d^2 over a row, d = x - shift.
 private struct ShiftedSums<N: Norm, S: RowSource>: RowReduction {
-  typealias Compute = S.Compute
+  typealias Source = S
 
   private let row: S
   private let shift: Compute.Vector

@@ -6,9 +6,8 @@
 #include <string.h>
 
 /* The columns of the manifest: what a case is, and then one offset for each tensor. */
-static const char *const columns[] = {"op",   "data", "x_dtype",      "y_dtype", "param_dtype",
-                                      "rows", "cols", "distribution", "eps"};
-static const char *const tensors[TENSOR_COUNT] = {"x", "weight", "bias", "y", "mean", "rstd"};
+static const char *const columns[] = {"op",    "data", "x_dtype", "y_dtype",      "param_dtype",
+                                      "flags", "rows", "cols",    "distribution", "eps"};
 enum {
   COLUMN_COUNT = sizeof columns / sizeof *columns,
   FIELD_COUNT = COLUMN_COUNT + TENSOR_COUNT,
@@ -46,40 +45,84 @@ static const file *data_file(const char *directory, const char *data, const char
   die("more than %d data files", FILES_AT_MOST);
 }
 
+const char *const tensor_names[TENSOR_COUNT] = {"x",      "residual", "x_bias",  "dy",   "dsum",
+                                                "weight", "bias",     "mean",    "rstd", "sum",
+                                                "y",      "dx",       "dweight", "dbias"};
+
+const operation operations[] = {
+    {"layer_forward", LAYERNORM_NORM_LAYER, false, false},
+    {"rms_forward", LAYERNORM_NORM_RMS, false, false},
+    {"layer_add_forward", LAYERNORM_NORM_LAYER, true, false},
+    {"rms_add_forward", LAYERNORM_NORM_RMS, true, false},
+    {"layer_backward", LAYERNORM_NORM_LAYER, false, true},
+    {"rms_backward", LAYERNORM_NORM_RMS, false, true},
+    {NULL, LAYERNORM_NORM_LAYER, false, false},
+};
+
+const operation *operation_named(const char *name) {
+  const operation *op = operations;
+  while (op->name != NULL && strcmp(op->name, name) != 0) op++;
+  if (op->name == NULL) die("no op is called %s", name);
+  return op;
+}
+
+extent extent_of(tensor t) {
+  switch (t) {
+  case X_BIAS:
+  case WEIGHT:
+  case BIAS:
+  case DWEIGHT:
+  case DBIAS:
+    return OF_COLS;
+  case MEAN:
+  case RSTD:
+    return OF_ROWS;
+  default:
+    return OF_ELEMENTS;
+  }
+}
+
 layernorm_dtype dtype_of(const test_case *c, tensor t) {
   switch (t) {
   case X:
+  case RESIDUAL:
+  case X_BIAS:
+  case SUM:
     return c->x_dtype;
+  case DY:
+  case DSUM:
   case Y:
+  case DX:
     return c->y_dtype;
-  case WEIGHT:
-  case BIAS:
-    return c->param_dtype;
-  default:
+  case MEAN:
+  case RSTD:
     return compute_dtype(c->x_dtype);
+  default:
+    return c->param_dtype;
   }
 }
 
 int64_t count_of(const test_case *c, tensor t) {
-  switch (t) {
-  case X:
-  case Y:
-    return c->rows * c->cols;
-  case WEIGHT:
-  case BIAS:
-    return c->cols;
-  default:
-    return c->rows;
-  }
+  extent e = extent_of(t);
+  return (e == OF_COLS ? 1 : c->rows) * (e == OF_ROWS ? 1 : c->cols);
+}
+
+bool is_output(const test_case *c, tensor t) {
+  if (c->op->is_backward) return t >= DX;
+  return t == Y || t == RSTD || (t == MEAN && c->op->norm == LAYERNORM_NORM_LAYER) ||
+         (t == SUM && c->op->adds);
 }
 
 const char *describe(const test_case *c) {
   static char text[256];
-  snprintf(text, sizeof text, "%s x %s, y %s%s%s%s%s, %" PRId64 " x %" PRId64 ", %s, eps %g", c->op,
-           dtype_name(c->x_dtype), dtype_name(c->y_dtype), c->data[WEIGHT] ? ", weight" : "",
-           c->data[BIAS] ? ", bias" : "", c->data[WEIGHT] || c->data[BIAS] ? " " : "",
-           c->data[WEIGHT] || c->data[BIAS] ? dtype_name(c->param_dtype) : "", c->rows, c->cols,
-           c->distribution, c->eps);
+  char with[96] = "";
+  for (int t = X; t < TENSOR_COUNT; t++)
+    if (t != X && t != DY && (is_output(c, t) ? c->initial[t] : c->data[t]) != NULL)
+      snprintf(with + strlen(with), sizeof with - strlen(with), " %s", tensor_names[t]);
+  snprintf(text, sizeof text,
+           "%s %s to %s, parameters %s, %" PRId64 " x %" PRId64 ", %s, eps %g, flags %d, with%s",
+           c->op->name, dtype_name(c->x_dtype), dtype_name(c->y_dtype), dtype_name(c->param_dtype),
+           c->rows, c->cols, c->distribution, c->eps, (int)c->flags, with);
   return text;
 }
 
@@ -91,23 +134,26 @@ static int64_t whole(const char *field) {
 }
 
 static test_case parse_case(const char *directory, char *field[FIELD_COUNT]) {
-  test_case c = {.x_dtype = dtype_named(field[2]),
+  test_case c = {.op = operation_named(field[0]),
+                 .x_dtype = dtype_named(field[2]),
                  .y_dtype = dtype_named(field[3]),
                  .param_dtype = dtype_named(field[4]),
-                 .rows = whole(field[5]),
-                 .cols = whole(field[6]),
-                 .eps = strtod(field[8], NULL)};
-  if (strcmp(field[0], "layer_forward") != 0) die("no op is called %s", field[0]);
-  snprintf(c.op, sizeof c.op, "%s", field[0]);
-  snprintf(c.distribution, sizeof c.distribution, "%s", field[7]);
+                 .flags = (uint64_t)whole(field[5]),
+                 .rows = whole(field[6]),
+                 .cols = whole(field[7]),
+                 .eps = strtod(field[9], NULL)};
+  snprintf(c.distribution, sizeof c.distribution, "%s", field[8]);
   for (int t = X; t < TENSOR_COUNT; t++) {
     const char *offset = field[COLUMN_COUNT + t];
-    if (strcmp(offset, "-") == 0) continue;
-    bool output = t >= Y;
-    const file *f = data_file(directory, field[1], output ? c.op : "inputs");
+    bool output = is_output(&c, t);
+    if (strcmp(offset, "-") == 0) {
+      if (output) die("the manifest has no %s of: %s", tensor_names[t], describe(&c));
+      continue;
+    }
+    const file *f = data_file(directory, field[1], output ? c.op->name : "inputs");
     size_t bytes = (size_t)count_of(&c, t) * (dtype_size(dtype_of(&c, t)) + (output ? 1 : 0));
     if ((size_t)whole(offset) + bytes > f->size)
-      die("%s ends before the %s of: %s", f->path, tensors[t], describe(&c));
+      die("%s ends before the %s of: %s", f->path, tensor_names[t], describe(&c));
     c.data[t] = f->bytes + whole(offset);
   }
   return c;
@@ -138,7 +184,7 @@ case_list read_cases(const char *directory) {
     split(line, field);
     if (list.count == 0 && strcmp(field[0], "op") == 0) {
       for (int i = 0; i < FIELD_COUNT; i++)
-        if (strcmp(field[i], i < COLUMN_COUNT ? columns[i] : tensors[i - COLUMN_COUNT]) != 0)
+        if (strcmp(field[i], i < COLUMN_COUNT ? columns[i] : tensor_names[i - COLUMN_COUNT]) != 0)
           die("the manifest has a column %s", field[i]);
       continue;
     }

@@ -25,26 +25,57 @@ long double unit_in_last_place(layernorm_dtype dtype, long double magnitude);
 
 /* ---- Cases (cases.c, synthetic.c) ------------------------------------------------------------- */
 
+/* Inputs before outputs; mean and rstd are inputs of a backward pass and outputs of a forward one. */
 typedef enum tensor {
   X,
+  RESIDUAL,
+  X_BIAS,
+  DY,
+  DSUM,
   WEIGHT,
   BIAS,
-  Y,
   MEAN,
   RSTD,
+  SUM,
+  Y,
+  DX,
+  DWEIGHT,
+  DBIAS,
   TENSOR_COUNT
 } tensor;
 
+extern const char *const tensor_names[TENSOR_COUNT];
+
+typedef enum extent {
+  OF_ELEMENTS, /* [batch][rows][cols] */
+  OF_COLS,
+  OF_ROWS
+} extent;
+
+extent extent_of(tensor t);
+
+typedef struct operation {
+  const char *name;
+  layernorm_norm norm;
+  bool adds, is_backward;
+} operation;
+
+extern const operation operations[]; /* ends in one without a name */
+const operation *operation_named(const char *name);
+
 /* One case: a line of the manifest, or a synthetic one. */
 typedef struct test_case {
-  char op[24];
+  const operation *op;
   char distribution[24];
-  layernorm_dtype x_dtype, y_dtype, param_dtype;
+  layernorm_dtype x_dtype, y_dtype, param_dtype; /* y_dtype: of dy, dsum and dx, too */
+  uint64_t flags;
   int64_t rows, cols;
   double eps;
   /* Of an input its elements. Of an output the nearest value to each exact element, and then one
    * int8_t for each: the rest, in 1/256 of the last place. NULL: absent, or without a reference. */
   const unsigned char *data[TENSOR_COUNT];
+  /* What is in an output that the call adds to; NULL: it is assigned. */
+  const unsigned char *initial[TENSOR_COUNT];
 } test_case;
 
 typedef struct case_list {
@@ -53,6 +84,7 @@ typedef struct case_list {
 } case_list;
 
 layernorm_dtype dtype_of(const test_case *c, tensor t);
+bool is_output(const test_case *c, tensor t); /* one that the operation has */
 int64_t count_of(const test_case *c, tensor t);
 /* The case in words, in a buffer of this call. */
 const char *describe(const test_case *c);
@@ -60,6 +92,12 @@ const char *describe(const test_case *c);
 case_list read_cases(const char *directory);
 /* Cases without references, on both sides of the core's own block sizes. */
 case_list make_synthetic_cases(void);
+/* Such a case with everything that the operation takes; what it holds stays for ever. */
+test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
+                              double mean, double spread);
+/* A number of mean 0 and spread 1, from splitmix64 (Steele, Lea and Flood 2014). */
+double draw(uint64_t *state);
+unsigned char *allocate(size_t bytes); /* exits if there is no memory */
 
 /* ---- Guarded memory (guard.c) ----------------------------------------------------------------- */
 
@@ -85,6 +123,19 @@ bool all_poison(const unsigned char *data, size_t bytes);
 /* From here on a touched guard page ends the process with a sentence that names `what`. */
 void report_faults_as(const char *what);
 
+/* ---- Calling the library (calls.c) ------------------------------------------------------------ */
+
+/* The pointers and strides of one call; strides NULL: contiguous. */
+typedef struct call_arguments {
+  void *at[TENSOR_COUNT];
+  const int64_t *strides[TENSOR_COUNT];
+  int64_t batch; /* which divides the rows of the case */
+} call_arguments;
+
+bool has_everyday_call(const test_case *c);
+layernorm_status call_everyday(const test_case *c, const call_arguments *a);
+layernorm_status call_general(const test_case *c, const call_arguments *a);
+
 /* ---- Running a case (run.c, layout.c) --------------------------------------------------------- */
 
 typedef enum layout {
@@ -94,7 +145,8 @@ typedef enum layout {
   ROWS_REVERSED,
   COLS_REVERSED,
   ALL_REVERSED,
-  CHANNELS_FIRST
+  CHANNELS_FIRST,
+  ONE_ROW /* all rows in the place of one, for an input whose rows are all the same */
 } layout;
 
 typedef struct span {
@@ -105,15 +157,21 @@ typedef struct span {
 
 span span_of(layout how, int64_t batch, int64_t rows, int64_t cols);
 
+/* An output in the place of an input. */
+typedef struct in_place {
+  tensor output, input; /* the same: none */
+} in_place;
+
 /* How a case is run. All zero: the everyday call where there is one, each buffer ending at its
- * guard page, with mean and rstd. */
+ * guard page, with every output. */
 typedef struct run_options {
   const char *what; /* for reports */
-  bool general;     /* layernorm_forward() */
+  bool general;     /* not the everyday call */
   placement where;
   int64_t shift[TENSOR_COUNT]; /* in elements, away from the guard page */
-  bool in_place, no_mean, no_rstd;
-  layout x_layout, y_layout;
+  in_place in_place[2];
+  unsigned without; /* 1 << tensor for each output that is not asked for */
+  layout layouts[TENSOR_COUNT];
   int64_t batch; /* 0: one entry */
 } run_options;
 
@@ -122,9 +180,46 @@ typedef struct outputs {
   unsigned char *data[TENSOR_COUNT]; /* NULL: an input, or not asked for */
 } outputs;
 
-bool is_uniform(const test_case *c); /* one dtype throughout: has an everyday call */
+/* Whether the case has the tensors that the options speak of. */
+bool can_run(const test_case *c, const run_options *options);
 outputs run(const test_case *c, const run_options *options);
 void free_outputs(outputs *out);
+
+/* ---- Errors against the references (errors.c) ------------------------------------------------ */
+
+/* What is bounded and shown apart. */
+typedef enum column {
+  Y_PLAIN,  /* y without weight and bias */
+  Y_AFFINE, /* y with one of them or both */
+  MEANS,
+  RSTDS,
+  SUMS,
+  DXS,
+  DWEIGHTS,
+  DBIASES,
+  COLUMN_COUNT
+} column;
+
+/* The largest error of a column, and where it is. */
+typedef struct peak {
+  double error; /* -1: nothing was measured */
+  int64_t index;
+  double got, nearest;
+} peak;
+
+/* Raises the peaks by the errors of what one run of a case gave, in the units that errors.c states. */
+void measure(const test_case *c, const outputs *out, peak peaks[COLUMN_COUNT]);
+/* The dtype whose units count in a column: wide storage holds no more than what was computed. */
+layernorm_dtype unit_dtype(const test_case *c, column which);
+/* What the errors of an element of dx, in that row, or of dweight and dbias are at least measured
+ * against. */
+long double scale_of_dx(const test_case *c, int64_t row);
+long double scale_of_vector(const test_case *c, tensor t);
+/* |value - expected| in units, expected being the exact value of the nearest of `dtype` and 1/256 of
+ * its last place `residue` times, plus `initial`. An infinity or NaN has to be met: then 0, or else
+ * infinity. */
+double error_of(double value, layernorm_dtype dtype, double nearest, int8_t residue, double initial,
+                long double unit);
 
 /* ---- Processes (process.c) -------------------------------------------------------------------- */
 
@@ -134,6 +229,9 @@ typedef struct setting {
 
 extern const char *const isa_names[]; /* ends in NULL */
 bool cpu_has(const char *isa);
+/* The instruction set in use, which has to be the one that LAYERNORM_ISA names; NULL, with a line
+ * that says so, if this CPU lacks that. */
+const char *isa_of_test(const char *test);
 /* Runs this program again with one argument and its standard output written to `output` unless that
  * is NULL. Returns the exit status, or 128 + the signal that ended it. */
 int run_again(const char *argument, setting environment, FILE *output);
@@ -171,6 +269,7 @@ int test_accuracy(void);
 int test_same_bits(void);
 int same_bits_worker(void);
 int test_arguments(void);
+int test_gradient_sums(void);
 int test_environment(void);
 int environment_worker(void);
 int test_threads(void);

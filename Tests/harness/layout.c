@@ -29,6 +29,9 @@ span span_of(layout how, int64_t batch, int64_t rows, int64_t cols) {
     s.strides[1] = 1;
     s.strides[2] = rows;
     break;
+  case ONE_ROW:
+    s.strides[0] = s.strides[1] = 0;
+    break;
   }
   const int64_t sizes[3] = {batch, rows, cols};
   if (batch == 0 || rows == 0 || cols == 0) return s;

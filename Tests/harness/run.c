@@ -6,57 +6,6 @@
 
 static guarded regions[TENSOR_COUNT];
 
-/* The pointers of one call. */
-typedef struct pointers {
-  void *at[TENSOR_COUNT];
-  int64_t x_strides[3], y_strides[3];
-} pointers;
-
-bool is_uniform(const test_case *c) {
-  return c->x_dtype == c->y_dtype &&
-         (c->x_dtype == c->param_dtype || (c->data[WEIGHT] == NULL && c->data[BIAS] == NULL));
-}
-
-static layernorm_status call_everyday(const test_case *c, const pointers *p) {
-  void *const *at = p->at;
-  float eps = (float)c->eps;
-  switch (c->x_dtype) {
-  case LAYERNORM_F32:
-    return layernorm_forward_f32(c->rows, c->cols, at[X], at[WEIGHT], at[BIAS], eps, at[Y],
-                                 at[MEAN], at[RSTD]);
-  case LAYERNORM_F64:
-    return layernorm_forward_f64(c->rows, c->cols, at[X], at[WEIGHT], at[BIAS], c->eps, at[Y],
-                                 at[MEAN], at[RSTD]);
-  case LAYERNORM_F16:
-    return layernorm_forward_f16(c->rows, c->cols, at[X], at[WEIGHT], at[BIAS], eps, at[Y],
-                                 at[MEAN], at[RSTD]);
-  default:
-    return layernorm_forward_bf16(c->rows, c->cols, at[X], at[WEIGHT], at[BIAS], eps, at[Y],
-                                  at[MEAN], at[RSTD]);
-  }
-}
-
-static layernorm_status call_general(const test_case *c, const run_options *o, const pointers *p) {
-  layernorm_forward_args args = LAYERNORM_FORWARD_ARGS_INIT;
-  bool in_f64 = compute_dtype(c->x_dtype) == LAYERNORM_F64;
-  args.eps = in_f64 ? c->eps : (double)(float)c->eps;
-  args.x_dtype = c->x_dtype;
-  args.y_dtype = c->y_dtype;
-  args.param_dtype = c->param_dtype;
-  args.batch = o->batch;
-  args.rows = o->batch > 1 ? c->rows / o->batch : c->rows;
-  args.cols = c->cols;
-  args.x = p->at[X];
-  args.x_strides = o->x_layout == CONTIGUOUS ? NULL : p->x_strides;
-  args.weight = p->at[WEIGHT];
-  args.bias = p->at[BIAS];
-  args.y = p->at[Y];
-  args.y_strides = o->y_layout == CONTIGUOUS ? NULL : p->y_strides;
-  args.mean = p->at[MEAN];
-  args.rstd = p->at[RSTD];
-  return layernorm_forward(&args);
-}
-
 static void copy_element(unsigned char *to, const unsigned char *from, size_t size) {
   switch (size) { /* a constant size each, so that the compiler makes moves of it */
   case 2:
@@ -96,78 +45,127 @@ static void copy_tensor(direction way, const test_case *c, int64_t batch, const 
     }
 }
 
+static bool is_present(const test_case *c, const run_options *o, tensor t) {
+  return is_output(c, t) ? (o->without >> t & 1) == 0 : c->data[t] != NULL;
+}
+
+static bool is_general(const test_case *c, const run_options *o) {
+  bool general = o->general || o->batch > 1 || !has_everyday_call(c);
+  for (int t = X; t < TENSOR_COUNT; t++)
+    general |= is_present(c, o, t) && o->layouts[t] != CONTIGUOUS;
+  return general;
+}
+
+bool can_run(const test_case *c, const run_options *o) {
+  for (int t = X; t < TENSOR_COUNT; t++) {
+    if (o->layouts[t] != CONTIGUOUS && !is_present(c, o, t)) return false;
+    if ((o->without >> t & 1) != 0 && !is_output(c, t)) return false;
+  }
+  for (int i = 0; i < 2; i++) {
+    tensor output = o->in_place[i].output, input = o->in_place[i].input;
+    if (output == input) continue;
+    if (!is_present(c, o, output) || !is_present(c, o, input) || c->initial[output] != NULL ||
+        dtype_of(c, output) != dtype_of(c, input))
+      return false;
+  }
+  return true;
+}
+
+/* The tensor in whose memory a tensor lies: itself, or an input if it is computed in place. */
+static tensor place_of(const run_options *o, tensor t) {
+  for (int i = 0; i < 2; i++)
+    if (o->in_place[i].output == t && o->in_place[i].input != t) return o->in_place[i].input;
+  return t;
+}
+
 static const char *text_of(const test_case *c, const run_options *o) {
   static char text[512];
-  snprintf(text, sizeof text, "%s [%s: %s call, %s guard page, shifts %d %d %d]", describe(c),
-           o->what ? o->what : "plain", o->general ? "general" : "everyday",
-           o->where == ENDS_AT_GUARD ? "ends at" : "begins after", (int)o->shift[X],
-           (int)o->shift[WEIGHT], (int)o->shift[Y]);
+  int length = snprintf(text, sizeof text, "%s [%s: %s call, batch %d, %s guard page, shifts",
+                        describe(c), o->what ? o->what : "plain",
+                        is_general(c, o) ? "general" : "everyday", (int)o->batch,
+                        o->where == ENDS_AT_GUARD ? "ends at" : "begins after");
+  for (int t = X; t < TENSOR_COUNT; t++)
+    length += snprintf(text + length, sizeof text - (size_t)length, " %d", (int)o->shift[t]);
+  snprintf(text + length, sizeof text - (size_t)length, "]");
   return text;
 }
 
-static bool is_wanted(const test_case *c, const run_options *o, tensor t) {
-  if (t == WEIGHT || t == BIAS) return c->data[t] != NULL;
-  return !(t == MEAN && o->no_mean) && !(t == RSTD && o->no_rstd);
+/* A call in the making. */
+typedef struct prepared {
+  call_arguments arguments;
+  span spans[TENSOR_COUNT];
+  unsigned char *copies[TENSOR_COUNT]; /* of the inputs that no output takes the place of */
+} prepared;
+
+static void prepare(prepared *p, const test_case *c, const run_options *o, tensor t) {
+  const int64_t batch = p->arguments.batch;
+  size_t size = dtype_size(dtype_of(c, t));
+  span *s = &p->spans[t];
+  *s = extent_of(t) == OF_ELEMENTS ? span_of(o->layouts[t], batch, c->rows / batch, c->cols)
+                                   : (span){{0, 0, 0}, 0, count_of(c, t)};
+  size_t bytes = (size_t)s->count * size;
+  unsigned char *low = place(&regions[t], bytes, o->where, (size_t)o->shift[t] * size);
+  unsigned char *first = low + s->first * (int64_t)size;
+  p->arguments.at[t] = first;
+  if (o->layouts[t] != CONTIGUOUS) p->arguments.strides[t] = s->strides;
+  const unsigned char *content = is_output(c, t) ? c->initial[t] : c->data[t];
+  if (content == NULL) return;
+  if (extent_of(t) == OF_ELEMENTS)
+    copy_tensor(SCATTER, c, batch, s, first, (unsigned char *)content, size);
+  else
+    memcpy(low, content, bytes);
+  if (is_output(c, t) || o->in_place[0].input == t || o->in_place[1].input == t) return;
+  p->copies[t] = allocate(bytes);
+  memcpy(p->copies[t], low, bytes);
 }
 
-outputs run(const test_case *c, const run_options *o) {
-  const char *text = text_of(c, o);
-  report_faults_as(text);
-  int64_t batch = o->batch > 1 ? o->batch : 1;
-  const span x_span = span_of(o->x_layout, batch, c->rows / batch, c->cols);
-  const span y_span =
-      span_of(o->in_place ? o->x_layout : o->y_layout, batch, c->rows / batch, c->cols);
-  pointers p = {.at = {NULL}};
-  memcpy(p.x_strides, x_span.strides, sizeof p.x_strides);
-  memcpy(p.y_strides, y_span.strides, sizeof p.y_strides);
-  run_options used = *o;
-  used.y_layout = o->in_place ? o->x_layout : o->y_layout;
+static unsigned char *collect(const prepared *p, const test_case *c, tensor t,
+                              const guarded *region, const char *text) {
+  size_t size = dtype_size(dtype_of(c, t));
+  unsigned char *data = allocate((size_t)count_of(c, t) * size);
+  if (extent_of(t) == OF_ELEMENTS) {
+    copy_tensor(GATHER, c, p->arguments.batch, &p->spans[t], p->arguments.at[t], data, size);
+    check(all_poison(region->low, region->bytes), "%s: wrote between the elements of %s", text,
+          tensor_names[t]);
+  } else {
+    memcpy(data, p->arguments.at[t], (size_t)count_of(c, t) * size);
+  }
+  make_nans_the_same(dtype_of(c, t), data, count_of(c, t));
+  return data;
+}
 
-  unsigned char *input_copy[TENSOR_COUNT] = {NULL};
+outputs run(const test_case *c, const run_options *options) {
+  run_options o = *options;
+  bool general = is_general(c, &o);
+  if (!general && c->op->is_backward && c->op->norm == LAYERNORM_NORM_RMS)
+    o.without |= 1u << DBIAS; /* which the everyday call does not have */
+  const char *text = text_of(c, &o);
+  report_faults_as(text);
+  prepared p = {.arguments = {.batch = o.batch > 1 ? o.batch : 1}};
   for (int t = X; t < TENSOR_COUNT; t++) {
-    if (!is_wanted(c, o, t) || (t == Y && o->in_place)) continue;
-    size_t size = dtype_size(dtype_of(c, t));
-    const span *s = t == X ? &x_span : &y_span;
-    bool strided = t == X || t == Y;
-    size_t bytes = (size_t)(strided ? s->count : count_of(c, t)) * size;
-    unsigned char *low = place(&regions[t], bytes, o->where, (size_t)o->shift[t] * size);
-    p.at[t] = strided ? low + s->first * (int64_t)size : low;
-    if (t == X)
-      copy_tensor(SCATTER, c, batch, s, p.at[X], (unsigned char *)c->data[X], size);
-    else if (t < Y)
-      memcpy(low, c->data[t], bytes);
-    if (t < Y && !(t == X && o->in_place)) {
-      input_copy[t] = malloc(bytes + 1);
-      memcpy(input_copy[t], low, bytes);
+    if (!is_present(c, &o, (tensor)t)) continue;
+    tensor home = place_of(&o, (tensor)t);
+    if (home == (tensor)t) {
+      prepare(&p, c, &o, home);
+    } else { /* an input, which comes first */
+      p.arguments.at[t] = p.arguments.at[home];
+      p.arguments.strides[t] = p.arguments.strides[home];
+      p.spans[t] = p.spans[home];
     }
   }
-  if (o->in_place) p.at[Y] = p.at[X];
-
-  layernorm_status status = o->general ? call_general(c, &used, &p) : call_everyday(c, &p);
+  layernorm_status status = general ? call_general(c, &p.arguments) : call_everyday(c, &p.arguments);
   check(status == LAYERNORM_SUCCESS, "%s: %s (%s)", text, layernorm_status_string(status),
         layernorm_last_error());
-
   outputs out = {{NULL}};
   for (int t = X; t < TENSOR_COUNT; t++) {
-    if (p.at[t] == NULL) continue;
-    const guarded *region = &regions[t == Y && o->in_place ? X : t];
-    if (input_copy[t] != NULL)
-      check(memcmp(input_copy[t], region->low, region->bytes) == 0, "%s: input %d was changed",
-            text, t);
-    if (t >= Y) {
-      size_t size = dtype_size(dtype_of(c, t));
-      int64_t count = count_of(c, t);
-      out.data[t] = malloc((size_t)count * size + 1);
-      if (t == Y) {
-        copy_tensor(GATHER, c, batch, &y_span, p.at[Y], out.data[Y], size);
-        check(all_poison(region->low, region->bytes), "%s: wrote between the elements of y", text);
-      } else {
-        memcpy(out.data[t], p.at[t], (size_t)count * size);
-      }
-      make_nans_the_same(dtype_of(c, t), out.data[t], count);
-    }
-    check(margins_intact(region), "%s: wrote outside of tensor %d", text, t);
-    free(input_copy[t]);
+    if (p.arguments.at[t] == NULL) continue;
+    const guarded *region = &regions[place_of(&o, (tensor)t)];
+    if (p.copies[t] != NULL)
+      check(memcmp(p.copies[t], region->low, region->bytes) == 0, "%s: %s was changed", text,
+            tensor_names[t]);
+    if (is_output(c, (tensor)t)) out.data[t] = collect(&p, c, (tensor)t, region, text);
+    check(margins_intact(region), "%s: wrote outside of %s", text, tensor_names[t]);
+    free(p.copies[t]);
   }
   return out;
 }

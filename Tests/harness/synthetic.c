@@ -3,8 +3,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* splitmix64 (Steele, Lea and Flood 2014). */
+unsigned char *allocate(size_t bytes) {
+  unsigned char *data = malloc(bytes + 1);
+  if (data == NULL) die("no memory for %zu bytes", bytes);
+  return data;
+}
+
 static uint64_t next(uint64_t *state) {
   uint64_t z = *state += 0x9E3779B97F4A7C15u;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -12,8 +18,8 @@ static uint64_t next(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
-/* Of mean 0 and spread 1: a sum of four uniforms is normal enough here. */
-static double draw(uint64_t *state) {
+/* A sum of four uniforms is normal enough here. */
+double draw(uint64_t *state) {
   double sum = 0;
   for (int i = 0; i < 4; i++) sum += (double)(next(state) >> 11) * 0x1p-53 - 0.5;
   return sum * sqrt(3);
@@ -30,12 +36,24 @@ static const struct {
     {"1e-39", 0, 1e-39, false},
 };
 
-static const struct {
+typedef struct shape {
   int64_t rows, cols;
   bool every_kind;
-} shapes[] = {
+} shape;
+
+static const shape forward_shapes[] = {
     {3, 4095, true},    {3, 4096, true},   {3, 4097, true},  {2, 8192, true}, {2, 10000, true},
-    {333, 1021, false}, {1030, 65, false}, {5, 1023, false}, {7, 33, false},
+    {333, 1021, false}, {1030, 65, false}, {5, 1023, false}, {7, 33, false},  {0, 0, false},
+};
+static const shape few_forward_shapes[] = {
+    {3, 4097, true}, {2, 10000, false}, {333, 1021, false}, {7, 33, false}, {0, 0, false},
+};
+/* On both sides of groups of 4 rows and of blocks of rows. */
+static const shape backward_shapes[] = {
+    {3, 4097, true},   {2, 10000, false}, {333, 1021, false}, {4, 33, true},   {5, 16, false},
+    {15, 65, false},   {16, 257, false},  {17, 31, false},    {63, 7, false},  {64, 48, false},
+    {65, 130, false},  {255, 19, false},  {257, 64, false},   {1023, 5, true}, {1030, 65, false},
+    {4099, 16, false}, {20011, 3, false}, {0, 0, false},
 };
 
 /* An output of more than 16 MB, where stores may bypass the caches. */
@@ -43,40 +61,87 @@ static const int64_t large_rows = 4099, large_cols = 1027;
 
 static unsigned char *fill(layernorm_dtype dtype, int64_t count, double mean, double spread,
                            uint64_t *state) {
-  unsigned char *data = malloc((size_t)count * dtype_size(dtype));
-  if (data == NULL) die("no memory for a synthetic case");
+  unsigned char *data = allocate((size_t)count * dtype_size(dtype));
   for (int64_t i = 0; i < count; i++) store(dtype, data, i, mean + spread * draw(state));
   return data;
 }
 
-static test_case make(layernorm_dtype dtype, int64_t rows, int64_t cols, int kind) {
+/* Statistics near enough to be taken for those of the forward pass. */
+static void fill_statistics(test_case *c) {
+  layernorm_dtype dtype = dtype_of(c, RSTD);
+  unsigned char *mean = allocate((size_t)c->rows * dtype_size(dtype));
+  unsigned char *rstd = allocate((size_t)c->rows * dtype_size(dtype));
+  for (int64_t row = 0; row < c->rows; row++) {
+    long double sum = 0, squares = 0, center = 0;
+    for (int64_t i = 0; i < c->cols; i++) sum += load(c->x_dtype, c->data[X], row * c->cols + i);
+    if (c->op->norm == LAYERNORM_NORM_LAYER) center = sum / c->cols;
+    for (int64_t i = 0; i < c->cols; i++) {
+      long double d = load(c->x_dtype, c->data[X], row * c->cols + i) - center;
+      squares += d * d;
+    }
+    store(dtype, mean, row, (double)center);
+    store(dtype, rstd, row, (double)(1 / sqrtl(squares / c->cols + c->eps)));
+  }
+  c->data[RSTD] = rstd;
+  if (c->op->norm == LAYERNORM_NORM_LAYER)
+    c->data[MEAN] = mean;
+  else
+    free(mean);
+}
+
+test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
+                              double mean, double spread) {
   static uint64_t state = 1;
-  test_case c = {.op = "layer_forward",
+  test_case c = {.op = operation_named(op),
+                 .distribution = "synthetic",
                  .x_dtype = dtype,
                  .y_dtype = dtype,
                  .param_dtype = dtype,
                  .rows = rows,
                  .cols = cols,
                  .eps = 1e-5};
-  snprintf(c.distribution, sizeof c.distribution, "%s", kinds[kind].distribution);
-  c.data[X] = fill(dtype, rows * cols, kinds[kind].mean, kinds[kind].spread, &state);
+  c.data[X] = fill(dtype, rows * cols, mean, spread, &state);
   c.data[WEIGHT] = fill(dtype, cols, 1, 0.5, &state);
-  c.data[BIAS] = fill(dtype, cols, 0, 0.5, &state);
+  if (c.op->adds) c.data[RESIDUAL] = fill(dtype, rows * cols, mean, spread, &state);
+  if (c.op->is_backward) {
+    c.data[DY] = fill(dtype, rows * cols, 0, 1, &state);
+    fill_statistics(&c);
+  } else if (c.op->norm == LAYERNORM_NORM_LAYER) {
+    c.data[BIAS] = fill(dtype, cols, 0, 0.5, &state);
+  }
   return c;
+}
+
+static void append(case_list *list, const char *op, const shape *shapes) {
+  enum {
+    KINDS = sizeof kinds / sizeof *kinds
+  };
+  for (int dtype = LAYERNORM_F32; dtype <= LAYERNORM_BF16; dtype++)
+    for (const shape *s = shapes; s->rows != 0; s++)
+      for (int kind = 0; kind < (s->every_kind ? KINDS : 1); kind++) {
+        if (dtype == LAYERNORM_F16 && !kinds[kind].fits_half) continue;
+        test_case c = make_synthetic_case(op, (layernorm_dtype)dtype, s->rows, s->cols,
+                                          kinds[kind].mean, kinds[kind].spread);
+        snprintf(c.distribution, sizeof c.distribution, "%s", kinds[kind].distribution);
+        list->cases[list->count++] = c;
+      }
 }
 
 case_list make_synthetic_cases(void) {
   enum {
-    KINDS = sizeof kinds / sizeof *kinds,
-    SHAPES = sizeof shapes / sizeof *shapes
+    CASES_AT_MOST = 1000
   };
-  case_list list = {calloc(4 * KINDS * SHAPES + 1, sizeof *list.cases), 0};
-  for (int dtype = LAYERNORM_F32; dtype <= LAYERNORM_BF16; dtype++)
-    for (int s = 0; s < SHAPES; s++)
-      for (int kind = 0; kind < (shapes[s].every_kind ? KINDS : 1); kind++)
-        if (dtype != LAYERNORM_F16 || kinds[kind].fits_half)
-          list.cases[list.count++] =
-              make((layernorm_dtype)dtype, shapes[s].rows, shapes[s].cols, kind);
-  list.cases[list.count++] = make(LAYERNORM_F32, large_rows, large_cols, 0);
+  case_list list = {calloc(CASES_AT_MOST, sizeof *list.cases), 0};
+  append(&list, "layer_forward", forward_shapes);
+  append(&list, "rms_forward", few_forward_shapes);
+  append(&list, "layer_add_forward", few_forward_shapes);
+  append(&list, "rms_add_forward", few_forward_shapes);
+  append(&list, "layer_backward", backward_shapes);
+  append(&list, "rms_backward", backward_shapes);
+  static const char *const large[] = {"layer_forward", "layer_add_forward", "layer_backward"};
+  for (int i = 0; i < 3; i++)
+    list.cases[list.count++] =
+        make_synthetic_case(large[i], LAYERNORM_F32, large_rows, large_cols, 0, 1);
+  if (list.count > CASES_AT_MOST) die("too many synthetic cases");
   return list;
 }

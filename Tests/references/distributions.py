@@ -104,8 +104,6 @@ DISTRIBUTIONS = {
     "largest": largest,
     "subnormal": subnormal,
     "nonfinite": nonfinite,
-    "infinite": infinite,
-    "zero rows": zero_rows,
     "1e-25": times(1e-25),
     "1e18": times(1e18),
     "1e30": times(1e30),
@@ -114,6 +112,8 @@ DISTRIBUTIONS = {
     "1e-200": times(1e-200),
     "1e200": times(1e200),
     "1e305": times(1e305),
+    "infinite": infinite,
+    "zero rows": zero_rows,
 }
 # Those that say what dy is; x is then N(0,1).
 OF_DY = {"dy NaN": not_a_number, "dy 1e37": times(1e37), "dy 1e-40": times(1e-40)}

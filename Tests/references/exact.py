@@ -38,8 +38,8 @@ def normalize(norm: str, row: np.ndarray, eps: float):
 
 
 def _normalize_nonfinite(norm: str, row: np.ndarray):
-    """What IEEE arithmetic gives. The mean is infinite if all infinities agree; the rest is NaN, but
-    for the root of an infinite mean square."""
+    """What IEEE arithmetic gives: the mean is infinite if all infinities agree, an infinite mean
+    square has rstd 0, and the rest is NaN."""
     if norm == RMS and not np.isnan(row).any():
         return [np.nan if np.isinf(value) else mpq(0) for value in row.tolist()], np.nan, mpq(0)
     with np.errstate(invalid="ignore"):

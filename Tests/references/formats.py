@@ -61,7 +61,7 @@ class Format:
     def split(self, value) -> tuple[float, int]:
         """The nearest value of the format, and what is left in steps of 1/256 of its last place."""
         if not isinstance(value, mpq):
-            return float(value), 0  # an infinity or NaN
+            return (np.nan if np.isnan(float(value)) else value), 0
         place = self.last_place(value)
         scaled = value / mpq(2) ** place
         whole = _round_half_even(scaled)

@@ -16,7 +16,7 @@ from ctypes import (
     c_void_p,
     sizeof,
 )
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -60,6 +60,15 @@ class Norm(IntEnum):
     """layernorm_norm."""
 
     LAYER = 0
+    RMS = 1
+
+
+class Flag(IntFlag):
+    """Bits of `flags`."""
+
+    WEIGHT_OFFSET = 1
+    ACCUMULATE_DX = 2
+    ACCUMULATE_PARAMS = 4
 
 
 class ForwardArgs(Structure):
@@ -84,27 +93,66 @@ class ForwardArgs(Structure):
         ("y_strides", c_void_p),
         ("mean", c_void_p),
         ("rstd", c_void_p),
+        ("residual", c_void_p),
+        ("residual_strides", c_void_p),
+        ("x_bias", c_void_p),
+        ("sum", c_void_p),
+        ("sum_strides", c_void_p),
     ]
 
 
-def packer(args: type[Structure]) -> Struct:
-    """What packs the same bytes as `args` has, in a fifth of the time of making one."""
+class BackwardArgs(Structure):
+    """layernorm_backward_args."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("eps", c_double),
+        ("flags", c_uint64),
+        ("norm", c_int),
+        ("x_dtype", c_int),
+        ("dy_dtype", c_int),
+        ("param_dtype", c_int),
+        ("batch", c_int64),
+        ("rows", c_int64),
+        ("cols", c_int64),
+        ("dy", c_void_p),
+        ("dy_strides", c_void_p),
+        ("x", c_void_p),
+        ("x_strides", c_void_p),
+        ("weight", c_void_p),
+        ("mean", c_void_p),
+        ("rstd", c_void_p),
+        ("dsum", c_void_p),
+        ("dsum_strides", c_void_p),
+        ("dx", c_void_p),
+        ("dx_strides", c_void_p),
+        ("dweight", c_void_p),
+        ("dbias", c_void_p),
+    ]
+
+
+def packers(args: type[Structure]) -> tuple[Struct, Struct]:
+    """What packs the fields of `args` up to the first address, and what packs the addresses: one
+    after the other the same bytes as `args` has, in a fifth of the time of making one."""
     fields: Any = args._fields_
     # ctypes and struct share their type codes.
-    packed = Struct("@" + "".join(kind._type_ for _, kind in fields))
-    assert packed.size == sizeof(args)
-    return packed
+    kinds = "".join(kind._type_ for _, kind in fields)
+    first = kinds.index(c_void_p._type_)
+    head, addresses = Struct("@" + kinds[:first]), Struct("@" + kinds[first:])
+    assert head.size + addresses.size == sizeof(args)
+    return head, addresses
 
 
 Task = CFUNCTYPE(None, c_void_p, c_int64)
 ParallelFor = CFUNCTYPE(None, c_void_p, c_int64, Task, c_void_p)
 
-# The structs of the general calls are passed as the bytes that packer() makes: c_char_p.
+# The structs of the general calls are passed as the bytes that packers() make: c_char_p.
 _PROTOTYPES: Final[dict[str, tuple[type | None, list[type]]]] = {
     "layernorm_version": (c_int32, []),
     "layernorm_status_string": (c_char_p, [c_int]),
     "layernorm_last_error": (c_char_p, []),
     "layernorm_forward": (c_int, [c_char_p]),
+    "layernorm_backward": (c_int, [c_char_p]),
     "layernorm_isa": (c_char_p, []),
     "layernorm_get_num_threads": (c_int32, []),
     "layernorm_set_num_threads": (c_int, [c_int32]),
@@ -159,13 +207,13 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     Status.ERROR_OUT_OF_MEMORY: MemoryError,
 }
 # What the arguments of C are called here.
-_RENAMED: Final = {"y": "out", "y_strides": "out", "x_strides": "x", "num_threads": "n"}
+_RENAMED: Final = {"y": "out", "sum": "sum_out", "num_threads": "n"}
 
 
 def last_error() -> str:
     """layernorm_last_error(), with the arguments' names as they are in Python."""
     sentence: str = library.layernorm_last_error().decode()
-    return re.sub(r"\w+", lambda word: _RENAMED.get(word[0], word[0]), sentence)
+    return re.sub(r"\b(\w+?)(_strides)?\b", lambda word: _RENAMED.get(word[1], word[1]), sentence)
 
 
 def check(status: int) -> None:
