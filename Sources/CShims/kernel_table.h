@@ -57,6 +57,10 @@ enum { LN_SUM_BYTES = 128 };
 typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes, void *sums,
                                void *gradient, int32_t accumulates);
 
+/* (x + bias) + residual of `cols` elements into sum, which may be either; NULL: zeros. */
+typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
+                              void *sum);
+
 /* Copies `count` elements with conversion between an element type and a compute type. */
 typedef void (*ln_convert_kernel)(int64_t count, const void *source, int64_t source_stride,
                                   void *destination, int64_t destination_stride);
@@ -73,6 +77,7 @@ typedef struct ln_kernel_table {
   ln_forward_kernel forward_f16_params_f32, forward_bf16_params_f32;
   ln_backward_kernel backward_f32, backward_f64, backward_f16, backward_bf16;
   ln_join_kernel join_f32, join_f64;
+  ln_add_kernel add_f32, add_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */
 } ln_kernel_table;

@@ -30,7 +30,8 @@ func forward<T: Element, P: Element>(
 }
 
 /// The rows of one call.
-private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine> where A.Compute == T.Compute {
+private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
+where A.Compute == T.Compute {
   typealias C = T.Compute
 
   private let work: ln_forward_work
@@ -103,25 +104,4 @@ private func normalizeScaled<N: Norm, T: Element, P: Element>(
 @inline(__always)
 private func write<C>(_ value: C, to statistics: UnsafeMutableRawPointer?, at row: Int) {
   statistics?.assumingMemoryBound(to: C.self)[row] = value
-}
-
-/// (x + bias) + residual into `sum`, which may be where x or residual is.
-@inline(__always)
-func addRow<T: Element, C: ComputeScalar>(
-  _ x: Row<T, C>, _ bias: Row<T, C>?, _ residual: Row<T, C>?, count: Int,
-  into sum: UnsafeMutablePointer<T>
-) {
-  let width = C.Vector.width
-  func add(_ x: C.Vector, _ bias: C.Vector?, _ residual: C.Vector?) -> C.Vector {
-    let shifted = bias.map { x + $0 } ?? x
-    return residual.map { shifted + $0 } ?? shifted
-  }
-  let last = add(
-    x.loadLast(of: count), bias?.loadLast(of: count), residual?.loadLast(of: count))
-  var index = 0
-  while index &+ width <= count {
-    C.store(add(x.load(index), bias?.load(index), residual?.load(index)), to: sum + index)
-    index &+= width
-  }
-  if index < count { storeLast(last, as: C.self, of: count, to: sum) }
 }

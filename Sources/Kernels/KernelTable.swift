@@ -11,12 +11,16 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     table.pointee.forward_f16 = { forward(Half.self, params: Half.self, $0, $1, $2) }
     table.pointee.forward_bf16 = { forward(BFloat16.self, params: BFloat16.self, $0, $1, $2) }
     table.pointee.forward_f16_params_f32 = { forward(Half.self, params: Float.self, $0, $1, $2) }
-    table.pointee.forward_bf16_params_f32 = { forward(BFloat16.self, params: Float.self, $0, $1, $2) }
+    table.pointee.forward_bf16_params_f32 = {
+      forward(BFloat16.self, params: Float.self, $0, $1, $2)
+    }
     table.pointee.backward_f16 = { backward(Half.self, $0, $1, $2, $3) }
     table.pointee.backward_bf16 = { backward(BFloat16.self, $0, $1, $2, $3) }
   #endif
   table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5) }
   table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5) }
+  table.pointee.add_f32 = { add(Float.self, $0, $1, $2, $3, $4) }
+  table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
@@ -30,7 +34,9 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     from_f16: { convert(Half.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
-    from_bf16: { convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
+    from_bf16: {
+      convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4)
+    },
     to_f32: { convert(Double.self, to: Float.self, through: Double.self, $0, $1, $2, $3, $4) },
     to_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
     to_f16: { convert(Double.self, to: Half.self, through: Double.self, $0, $1, $2, $3, $4) },

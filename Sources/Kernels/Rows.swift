@@ -10,7 +10,8 @@ struct RowPosition {
   @inline(__always) init(_ row: Int, rowsPerBatch: Int64) {
     self.row = row
     self.rowsPerBatch = Int(rowsPerBatch)
-    (batch, rowInBatch) = row < self.rowsPerBatch ? (0, row) : row.quotientAndRemainder(dividingBy: self.rowsPerBatch)
+    (batch, rowInBatch) =
+      row < self.rowsPerBatch ? (0, row) : row.quotientAndRemainder(dividingBy: self.rowsPerBatch)
   }
 
   @inline(__always) mutating func advance() {

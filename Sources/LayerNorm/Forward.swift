@@ -6,42 +6,43 @@ struct ForwardPlan {
   private let kernel: ln_forward_kernel
   private var work: ln_forward_work
   private let partition: Partition
-  private var staging: Staging?
+  private var staging: ForwardStaging?
 
   init(
     _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
   ) throws(Failure) {
+    let norm = arguments.norm
     let x = arguments.x
     let y = arguments.y
-    partition = try Partition(
-      rows: arguments.rows, bytesPerRow: arguments.cols * (x.dtype.size + y.dtype.size))
+    let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
+    partition = try Partition(norm.allRows, bytes: norm.cols * tensors)
     work = ln_forward_work(
-      cols: arguments.cols, eps: arguments.eps,
-      x: UnsafeRawPointer(bitPattern: x.address),
-      weight: arguments.weight.flatMap { UnsafeRawPointer(bitPattern: $0.address) },
-      bias: arguments.bias.flatMap { UnsafeRawPointer(bitPattern: $0.address) },
-      y: UnsafeMutableRawPointer(bitPattern: y.address),
-      mean: arguments.mean.flatMap { UnsafeMutableRawPointer(bitPattern: $0.address) },
-      rstd: arguments.rstd.flatMap { UnsafeMutableRawPointer(bitPattern: $0.address) },
-      rows_per_batch: x.rows.count, x_row_stride: x.rows.stride, x_batch_stride: x.batch.stride,
-      y_row_stride: y.rows.stride, y_batch_stride: y.batch.stride)
-    if x.hasContiguousRows && y.hasContiguousRows,
-      let direct = ForwardPlan.kernel(x.dtype, y.dtype, arguments.paramDType, kernels)
-    {
+      cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
+      weight_offset: arguments.addsToWeight ? 1 : 0, x: x.kernelRows,
+      residual: arguments.residual?.kernelRows ?? ln_rows(),
+      sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
+      weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
+      x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
+      rstd: arguments.rstd?.mutablePointer)
+    let contiguous =
+      x.hasContiguousRows && y.hasContiguousRows
+      && (arguments.residual?.hasContiguousRows ?? true)
+      && (arguments.sum?.hasContiguousRows ?? true)
+    let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
+    if contiguous, let direct = ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) {
       kernel = direct
     } else {
-      let compute = arguments.compute
-      kernel = compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
-      staging = try Staging(arguments, partition, kernels, &work)
+      kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
+      staging = try ForwardStaging(arguments, partition, kernels, &work)
     }
   }
 
   /// The kernel for rows whose elements lie side by side, if these dtypes have one.
   private static func kernel(
-    _ x: DType, _ y: DType, _ params: DType, _ kernels: UnsafePointer<ln_kernel_table>
+    _ x: DType, _ y: DType, _ parameters: DType, _ kernels: UnsafePointer<ln_kernel_table>
   ) -> ln_forward_kernel? {
     guard x == y else { return nil }
-    return switch (x, params) {
+    return switch (x, parameters) {
     case (.f32, .f32): kernels.pointee.forward_f32
     case (.f64, .f64): kernels.pointee.forward_f64
     case (.f16, .f16): kernels.pointee.forward_f16
@@ -56,21 +57,81 @@ struct ForwardPlan {
     let partition = partition
     withUnsafeMutablePointer(to: &self) { plan in
       partition.run(
-        { context, index in
-          context.unsafelyUnwrapped.assumingMemoryBound(to: ForwardPlan.self).pointee.runPart(index)
+        { plan, part in
+          plan.unsafelyUnwrapped.assumingMemoryBound(to: ForwardPlan.self).pointee.run(part: part)
         }, plan)
     }
-    staging?.free()
+    staging?.buffers.free()
   }
 
-  private mutating func runPart(_ index: Int64) {
-    let modes = ln_enter_default_float_modes()
-    let (begin, end) = partition.range(of: index)
-    if let staging {
-      for row in begin..<end { staging.run(kernel, work, row: row, part: index) }
-    } else {
-      kernel(&work, begin, end)
+  private func run(part: Int64) {
+    withDefaultFloatModes {
+      let (begin, end) = partition.range(of: part)
+      if let staging {
+        for row in begin..<end { staging.run(kernel, work, row: row, part: part) }
+      } else {
+        var work = work
+        kernel(&work, begin, end)
+      }
     }
-    ln_leave_default_float_modes(modes)
+  }
+}
+
+/// Forward rows of any strides and dtypes: each is gathered into a buffer of the compute type,
+/// normalized there, and scattered to y.
+struct ForwardStaging {
+  let buffers: RowBuffers
+  private let arguments: ForwardArguments
+  private let convert: ln_convert_kernels
+  private let add: ln_add_kernel
+  private let xBias: UnsafeMutableRawPointer?
+
+  /// Allocates two rows for each part, and converts the parameters once, in `work`.
+  init(
+    _ arguments: ForwardArguments, _ partition: Partition,
+    _ kernels: UnsafePointer<ln_kernel_table>, _ work: inout ln_forward_work
+  ) throws(Failure) {
+    let norm = arguments.norm
+    self.arguments = arguments
+    convert = norm.compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
+    add = norm.compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
+    buffers = try RowBuffers(
+      cols: norm.cols, elementSize: norm.compute.size, perPart: 2, parts: partition.parts, shared: 3
+    )
+    work.weight = buffers.fill(shared: 0, from: arguments.weight, convert).map {
+      UnsafeRawPointer($0)
+    }
+    work.bias = buffers.fill(shared: 1, from: arguments.bias, convert).map { UnsafeRawPointer($0) }
+    xBias = buffers.fill(shared: 2, from: arguments.xBias, convert)
+    work.x_bias = nil
+    work.residual = ln_rows()
+    work.sum = ln_rows()
+  }
+
+  func run(_ kernel: ln_forward_kernel, _ work: ln_forward_work, row: Int64, part: Int64) {
+    let buffer = buffers.row(0, ofPart: part)
+    arguments.x.gather(row: row, into: buffer, convert)
+    if arguments.addsToX { addToX(buffer, row: row, part: part) }
+    let statistics = Int(row * arguments.norm.compute.size)
+    var rowWork = work
+    rowWork.x.data = buffer
+    rowWork.y.data = buffer
+    rowWork.mean = work.mean.map { $0 + statistics }
+    rowWork.rstd = work.rstd.map { $0 + statistics }
+    kernel(&rowWork, 0, 1)
+    arguments.y.scatter(row: row, from: buffer, convert)
+  }
+
+  /// (x + x_bias) + residual, rounded to the dtype of x.
+  private func addToX(_ x: UnsafeMutableRawPointer, row: Int64, part: Int64) {
+    let cols = arguments.norm.cols
+    let other = buffers.row(1, ofPart: part)
+    arguments.residual?.gather(row: row, into: other, convert)
+    add(cols, x, xBias, arguments.residual == nil ? nil : other, x)
+    if arguments.x.dtype != arguments.norm.compute {
+      convert.to(arguments.x.dtype)(cols, x, 1, other, 1)
+      convert.from(arguments.x.dtype)(cols, other, 1, x, 1)
+    }
+    arguments.sum?.scatter(row: row, from: x, convert)
   }
 }

@@ -1,9 +1,10 @@
 import CLayerNorm
+import CShims
 
-/// How the rows of a call are divided into parts that threads take one after another. A row's bits do
-/// not depend on it.
+/// How the rows of a call, or blocks of them, are divided into parts that threads take one after
+/// another. No bits depend on it.
 struct Partition {
-  let rows: Int64
+  private let count: Int64
   let parts: Int64
   private let threads: Int32
   /// Where the parts run if not on the library's own threads. Taken once, for the number of parts
@@ -16,11 +17,12 @@ struct Partition {
   /// no more than threads, which bounds how many of its own threads it can use.
   private static let partsPerThread: Int64 = 4
 
-  init(rows: Int64, bytesPerRow: Int64) throws(Failure) {
-    self.rows = rows
-    let (bytes, overflow) = rows.multipliedReportingOverflow(by: bytesPerRow)
+  /// Of `count` rows or blocks, which move so many bytes each.
+  init(_ count: Int64, bytes each: Int64) throws(Failure) {
+    self.count = count
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: each)
     let worthwhile = overflow ? Int64.max : bytes / Partition.smallestPart
-    guard worthwhile > 1 && rows > 1 else {
+    guard worthwhile > 1 && count > 1 else {
       parts = 1
       threads = 1
       host = nil
@@ -29,16 +31,17 @@ struct Partition {
     threads = try ThreadCount.current()
     host = ParallelFor.host
     let perThread = host == nil && threads > 1 ? Partition.partsPerThread : 1
-    parts = min(rows, worthwhile, Int64(threads) * perThread)
+    parts = min(count, worthwhile, Int64(threads) * perThread)
   }
 
-  /// The rows of part `index`; the first parts have one row more where they do not divide evenly.
+  /// What is in part `index`; the first parts have one row more where they do not divide evenly.
   func range(of index: Int64) -> (begin: Int64, end: Int64) {
-    let (size, larger) = rows.quotientAndRemainder(dividingBy: parts)
+    let (size, larger) = count.quotientAndRemainder(dividingBy: parts)
     let begin = index * size + min(index, larger)
     return (begin, begin + size + (index < larger ? 1 : 0))
   }
 
+  /// Runs task(context, i) for each part i.
   func run(_ task: layernorm_task, _ context: UnsafeMutableRawPointer) {
     if parts == 1 {
       task(context, 0)
@@ -48,4 +51,12 @@ struct Partition {
       Pool.run(parts, threads: threads, task, context)
     }
   }
+}
+
+/// Runs part of a call's work in the default floating-point modes, whatever the thread's are.
+@inline(__always)
+func withDefaultFloatModes(_ body: () -> Void) {
+  let modes = ln_enter_default_float_modes()
+  body()
+  ln_leave_default_float_modes(modes)
 }

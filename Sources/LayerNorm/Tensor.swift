@@ -73,6 +73,8 @@ struct Tensor {
 
   // MARK: Layout
 
+  var isEmpty: Bool { low == end }
+
   /// The elements of a row lie side by side.
   var hasContiguousRows: Bool { cols.stride == 1 || cols.count == 1 }
 
@@ -162,12 +164,14 @@ private func greatestCommonDivisor(_ a: UInt64, _ b: UInt64) -> UInt64 {
 }
 
 extension Tensor {
-  /// Sets every element of a contiguous tensor of a compute type.
-  func fill(with value: Double) {
+  /// Sets every element of a contiguous tensor to 0 or NaN.
+  func fill(with value: Float) {
     for index in 0..<Int(cols.count) {
       switch dtype {
-      case .f64: UnsafeMutablePointer<Double>(bitPattern: address)?[index] = value
-      default: UnsafeMutablePointer<Float>(bitPattern: address)?[index] = Float(value)
+      case .f64: UnsafeMutablePointer<Double>(bitPattern: address)?[index] = Double(value)
+      case .f32: UnsafeMutablePointer<Float>(bitPattern: address)?[index] = value
+      case .f16, .bf16:
+        UnsafeMutablePointer<UInt16>(bitPattern: address)?[index] = value == 0 ? 0 : 0x7fff
       }
     }
   }

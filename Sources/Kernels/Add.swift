@@ -1,0 +1,32 @@
+/// (x + bias) + residual of a row in a compute type.
+@inline(__always)
+func add<C: ComputeScalar & Element>(
+  _: C.Type, _ cols: Int64, _ x: UnsafeRawPointer?, _ bias: UnsafeRawPointer?,
+  _ residual: UnsafeRawPointer?, _ sum: UnsafeMutableRawPointer?
+) {
+  addRow(
+    Row<C, C>(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), Row(raw: bias),
+    Row(raw: residual), count: Int(cols),
+    into: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
+}
+
+/// (x + bias) + residual into `sum`, which may be where x or residual is.
+@inline(__always)
+func addRow<T: Element, C: ComputeScalar>(
+  _ x: Row<T, C>, _ bias: Row<T, C>?, _ residual: Row<T, C>?, count: Int,
+  into sum: UnsafeMutablePointer<T>
+) {
+  let width = C.Vector.width
+  func add(_ x: C.Vector, _ bias: C.Vector?, _ residual: C.Vector?) -> C.Vector {
+    let shifted = bias.map { x + $0 } ?? x
+    return residual.map { shifted + $0 } ?? shifted
+  }
+  let last = add(
+    x.loadLast(of: count), bias?.loadLast(of: count), residual?.loadLast(of: count))
+  var index = 0
+  while index &+ width <= count {
+    C.store(add(x.load(index), bias?.load(index), residual?.load(index)), to: sum + index)
+    index &+= width
+  }
+  if index < count { storeLast(last, as: C.self, of: count, to: sum) }
+}

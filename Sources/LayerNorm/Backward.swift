@@ -1,0 +1,209 @@
+import CLayerNorm
+import CShims
+
+/// A backward call whose arguments are in order. Its rows are divided into blocks by their number and
+/// length alone; each block has sums of its own for dweight and dbias, which are joined in a fixed tree.
+struct BackwardPlan {
+  private let arguments: BackwardArguments
+  private let kernel: ln_backward_kernel
+  private let join: ln_join_kernel
+  private let addKernel: ln_add_kernel
+  private let convert: ln_convert_kernels
+  private var work: ln_backward_work
+  private let blocks: RowBlocks
+  private let partition: Partition
+  private let buffers: RowBuffers
+  private let isStaged: Bool
+  private let sums: UnsafeMutableRawPointer?
+  private let sumBytes: Int64
+
+  init(
+    _ arguments: BackwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
+  ) throws(Failure) {
+    self.arguments = arguments
+    let norm = arguments.norm
+    let compute = norm.compute
+    let dy = arguments.dy
+    let x = arguments.x
+    blocks = RowBlocks(rows: norm.allRows)
+    let (blockRows, _) = blocks.largest.multipliedReportingOverflow(by: norm.cols)
+    partition = try Partition(
+      blocks.count, bytes: blockRows &* (x.dtype.size + 2 * dy.dtype.size))
+    join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
+    addKernel = compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
+    convert = compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
+
+    let direct = BackwardPlan.kernel(x.dtype, kernels)
+    let contiguous =
+      x.dtype == dy.dtype && x.hasContiguousRows && dy.hasContiguousRows
+      && (arguments.dsum?.hasContiguousRows ?? true) && (arguments.dx?.hasContiguousRows ?? true)
+    isStaged = !contiguous || direct == nil
+    let ofCompute = compute == .f64 ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32
+    kernel = (isStaged ? ofCompute : direct).unsafelyUnwrapped
+
+    buffers = try RowBuffers(
+      cols: norm.cols, elementSize: compute.size,
+      perPart: isStaged ? 4 * Int64(LN_BACKWARD_GROUP) : 0, parts: partition.parts, shared: 2)
+    work = ln_backward_work(
+      cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
+      accumulates_dx: arguments.accumulatesDX ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
+      dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
+      weight: nil, mean: arguments.mean?.pointer, rstd: arguments.rstd?.pointer)
+
+    let lanes = 64 / compute.size
+    sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
+    guard arguments.dweight != nil || arguments.dbias != nil else {
+      sums = nil
+      setWeight()
+      return
+    }
+    let (bytes, overflow) = (2 * blocks.count).multipliedReportingOverflow(by: sumBytes)
+    guard !overflow, let sums = allocate(bytes) else {
+      buffers.free()
+      throw failure(
+        LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
+        ": no memory for the sums of dweight and dbias")
+    }
+    memset(sums, 0, Int(bytes))
+    self.sums = sums
+    setWeight()
+  }
+
+  private static func kernel(
+    _ dtype: DType, _ kernels: UnsafePointer<ln_kernel_table>
+  ) -> ln_backward_kernel? {
+    switch dtype {
+    case .f32: kernels.pointee.backward_f32
+    case .f64: kernels.pointee.backward_f64
+    case .f16: kernels.pointee.backward_f16
+    case .bf16: kernels.pointee.backward_bf16
+    }
+  }
+
+  /// The weight that kernels take: in the compute type, ones where it is absent, the offset added.
+  private mutating func setWeight() {
+    let weight = buffers.shared(0)
+    let ones = buffers.shared(1)
+    let cols = Int(arguments.norm.cols)
+    if arguments.norm.compute == .f64 {
+      ones.initializeMemory(as: Double.self, repeating: 1, count: cols)
+    } else {
+      ones.initializeMemory(as: Float.self, repeating: 1, count: cols)
+    }
+    work.weight = UnsafeRawPointer(ones)
+    guard let given = buffers.fill(shared: 0, from: arguments.weight, convert) else { return }
+    if arguments.addsToWeight { addKernel(Int64(cols), given, ones, nil, weight) }
+    work.weight = UnsafeRawPointer(weight)
+  }
+
+  // MARK: Running
+
+  mutating func run() {
+    let partition = partition
+    withUnsafeMutablePointer(to: &self) { plan in
+      partition.run(
+        { plan, part in
+          plan.unsafelyUnwrapped.assumingMemoryBound(to: BackwardPlan.self).pointee.run(part: part)
+        }, plan)
+    }
+    if let sums {
+      write(sums, to: arguments.dweight)
+      write(sums + Int(sumBytes), to: arguments.dbias)
+      free(sums)
+    }
+    buffers.free()
+  }
+
+  private func run(part: Int64) {
+    withDefaultFloatModes {
+      let (firstBlock, endBlock) = partition.range(of: part)
+      for block in firstBlock..<endBlock {
+        let (begin, end) = blocks.range(of: block)
+        let sums = sums.map { $0 + Int(2 * block * sumBytes) }
+        if isStaged {
+          var row = begin
+          while row < end {
+            let groupEnd = min(row + Int64(LN_BACKWARD_GROUP), end)
+            runStaged(row, groupEnd, sums, part: part)
+            row = groupEnd
+          }
+        } else {
+          var work = work
+          kernel(&work, begin, end, sums)
+        }
+      }
+    }
+  }
+
+  /// A group of rows of any strides and dtypes, through buffers of the compute type.
+  private func runStaged(
+    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, part: Int64
+  ) {
+    let group = Int64(LN_BACKWARD_GROUP)
+    let statistics = Int(begin * arguments.norm.compute.size)
+    var staged = work
+    func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool) -> ln_rows {
+      guard let tensor else { return ln_rows() }
+      for row in begin..<end where reads {
+        tensor.gather(
+          row: row, into: buffers.row(index * group + row - begin, ofPart: part), convert)
+      }
+      return ln_rows(
+        data: buffers.row(index * group, ofPart: part),
+        row_stride: buffers.rowBytes / arguments.norm.compute.size, batch_stride: 0)
+    }
+    staged.dy = stage(arguments.dy, 0, reads: true)
+    staged.x = stage(arguments.x, 1, reads: true)
+    staged.dsum = stage(arguments.dsum, 2, reads: true)
+    staged.dx = stage(arguments.dx, 3, reads: arguments.accumulatesDX)
+    staged.rows_per_batch = group
+    staged.mean = work.mean.map { $0 + statistics }
+    staged.rstd = work.rstd.map { $0 + statistics }
+    kernel(&staged, 0, end - begin, sums)
+    guard let dx = arguments.dx else { return }
+    for row in begin..<end {
+      dx.scatter(row: row, from: buffers.row(3 * group + row - begin, ofPart: part), convert)
+    }
+  }
+
+  /// The joined sums, as the gradient of a parameter.
+  private func write(_ sums: UnsafeMutableRawPointer, to gradient: Tensor?) {
+    guard let gradient else { return }
+    let cols = arguments.norm.cols
+    let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
+    if gradient.dtype == arguments.norm.compute {
+      join(cols, blocks.count, 2 * sumBytes, sums, gradient.mutablePointer, accumulates)
+    } else {
+      let buffer = buffers.shared(1)
+      if accumulates != 0 { gradient.gather(row: 0, into: buffer, convert) }
+      join(cols, blocks.count, 2 * sumBytes, sums, buffer, accumulates)
+      gradient.scatter(row: 0, from: buffer, convert)
+    }
+  }
+}
+
+/// The blocks of rows that sums for dweight and dbias are kept of: a function of the number of rows
+/// alone, so that the bits are. A block begins at a multiple of a group, and has enough rows for its sums to
+/// be small beside them.
+struct RowBlocks {
+  let count: Int64
+  private let rows: Int64
+  private static let unit: Int64 = 16
+  private static let largestCount: Int64 = 64
+
+  init(rows: Int64) {
+    self.rows = rows
+    count = min((rows - 1) / RowBlocks.unit + 1, RowBlocks.largestCount)
+  }
+
+  /// Rows of the largest block.
+  var largest: Int64 { range(of: 0).end }
+
+  func range(of block: Int64) -> (begin: Int64, end: Int64) {
+    let units = (rows - 1) / RowBlocks.unit + 1
+    let (size, larger) = units.quotientAndRemainder(dividingBy: count)
+    let begin = block * size + min(block, larger)
+    let end = begin + size + (block < larger ? 1 : 0)
+    return (begin * RowBlocks.unit, min(end * RowBlocks.unit, rows))
+  }
+}

@@ -1,0 +1,70 @@
+import CLayerNorm
+import CShims
+
+/// Runs a call and turns what it throws into its status.
+@inline(__always)
+func status(_ call: () throws(Failure) -> Void) -> layernorm_status {
+  do {
+    try call()
+    return LAYERNORM_SUCCESS
+  } catch {
+    return error.status
+  }
+}
+
+func forward(_ args: layernorm_forward_args) throws(Failure) {
+  let arguments = try ForwardArguments(args)
+  let kernels = try Configuration.kernels()
+  guard arguments.norm.allRows > 0 else { return }
+  guard arguments.norm.cols > 0 else {
+    arguments.mean?.fill(with: .nan)
+    arguments.rstd?.fill(with: .nan)
+    return
+  }
+  var plan = try ForwardPlan(arguments, kernels)
+  plan.run()
+}
+
+func backward(_ args: layernorm_backward_args) throws(Failure) {
+  let arguments = try BackwardArguments(args)
+  let kernels = try Configuration.kernels()
+  guard arguments.norm.elements > 0 else {
+    if !arguments.accumulatesParameters {
+      arguments.dweight?.fill(with: 0)
+      arguments.dbias?.fill(with: 0)
+    }
+    return
+  }
+  var plan = try BackwardPlan(arguments, kernels)
+  plan.run()
+}
+
+@_cdecl("layernorm_forward") @implementation
+public func layernorm_forward(
+  _ args: UnsafePointer<layernorm_forward_args>!
+) -> layernorm_status {
+  status { () throws(Failure) in
+    guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
+    try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_forward_args>.size)
+    try forward(args.pointee)
+  }
+}
+
+@_cdecl("layernorm_backward") @implementation
+public func layernorm_backward(
+  _ args: UnsafePointer<layernorm_backward_args>!
+) -> layernorm_status {
+  status { () throws(Failure) in
+    guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
+    try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_backward_args>.size)
+    try backward(args.pointee)
+  }
+}
+
+private func checkStructSize(_ size: Int, _ known: Int) throws(Failure) {
+  guard size == known else {
+    throw failure(
+      LAYERNORM_ERROR_STRUCT_SIZE, "struct_size is ", .number(Int64(size)), ", not ",
+      .number(Int64(known)), ", the size in this version of the library")
+  }
+}
