@@ -84,14 +84,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   /// nil for a row whose sums do not fit C's range, or that is not finite.
   @inline(never) private func gradient(at position: RowPosition) -> Gradient? {
     let x = Row<T, C>(position.pointer(in: work.x, of: T.self))
-    let mean: C.Wide
+    let center: C
+    var mean: C.Wide?
     let rstd: C.Wide
     if let given = work.rstd?.assumingMemoryBound(to: C.self)[position.row] {
       guard given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd else {
         return nil
       }
       rstd = C.Wide(given)
-      mean = C.Wide(work.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero)
+      center = work.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero
     } else {
       let moments =
         centers
@@ -100,11 +101,12 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       guard !moments.needsScaling(eps: work.eps) else { return nil }
       rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
       mean = moments.mean
+      center = moments.center
     }
     let gradient = Gradient(
       centers: centers, x: x, dy: Row(position.pointer(in: work.dy, of: T.self)),
       addends: addends(at: position, as: C.self), weight: weight, count: count,
-      reciprocalCount: reciprocalCount, mean: mean, meanIsRounded: work.rstd != nil, rstd: rstd,
+      reciprocalCount: reciprocalCount, center: center, mean: mean, rstd: rstd,
       outerRstd: rstd.narrow)
     return gradient.isFinite ? gradient : nil
   }
@@ -121,8 +123,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     return RowGradient(
       centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.dy, of: T.self)),
       addends: addends(at: position, as: Double.self), weight: weight, count: count,
-      reciprocalCount: DoubleDouble(reciprocalOf: count), mean: scaled.moments.mean,
-      meanIsRounded: false, rstd: scaled.factor,
+      reciprocalCount: DoubleDouble(reciprocalOf: count), center: scaled.moments.center,
+      mean: scaled.moments.mean, rstd: scaled.factor,
       // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
       outerRstd: scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd)
   }
@@ -171,7 +173,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   @inline(never) private func finish(_ position: RowPosition) {
     if let gradient = gradient(at: position) {
       finish(gradient, weight, into: dx(at: position), parts: 1) { terms, entry, _ in
-        sums?.add(terms.dweight, terms.dbias, at: entry)
+        sums?.add(terms.dy, terms.normalized, at: entry)
       }
     } else {
       let weight = Row<C, Double>(weight.elements)
@@ -179,7 +181,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
         scaledGradient(at: position, weight), weight, into: dx(at: position),
         parts: C.Vector.width / 8
       ) { terms, entry, part in
-        sums?.add(doubles: terms.dweight, terms.dbias, part: part, at: entry)
+        sums?.add(doubles: terms.dy, terms.normalized, part: part, at: entry)
       }
     }
   }

@@ -15,6 +15,7 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
 
   private let center: C.Vector
   private let rstd: C.Vector
+  private let rstdLow: C.Vector
   /// -(mean - center) * rstd
   private let offset: C.Vector
   /// sum(g) / n
@@ -28,22 +29,22 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
 
   /// - Parameters:
   ///   - centers: LayerNorm; else RMSNorm, with a mean of 0.
-  ///   - mean: of x; of a given one, what its rounding left is found from the row.
+  ///   - center: near the mean of x.
+  ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the row.
   ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
   @inline(never)
   init<P: Element>(
     centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Row<P, C>, count: Int,
-    reciprocalCount: C.Wide, mean: C.Wide, meanIsRounded: Bool, rstd: C.Wide, outerRstd: C
+    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C
   ) {
-    let center = mean.narrow
     var sums = GradientSums<X, G, P>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     let g = sums.g.total
     let products = sums.products.total
     let zero = C.Wide(double: 0)
     let low =
-      meanIsRounded && centers
-      ? sums.deviations.total * reciprocalCount : mean - C.Wide(center)
+      mean.map { $0 - C.Wide(center) }
+      ?? (centers ? sums.deviations.total * reciprocalCount : zero)
     let offset = zero - low * rstd
     let meanOfG = centers ? g * reciprocalCount : zero
     let slope = (products * rstd + g * offset) * reciprocalCount
@@ -52,6 +53,7 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
     self.addends = addends
     self.center = C.Vector(repeating: center)
     self.rstd = C.Vector(repeating: rstd.narrow)
+    self.rstdLow = C.Vector(repeating: (rstd - C.Wide(rstd.narrow)).narrow)
     self.offset = C.Vector(repeating: offset.narrow)
     self.meanOfG = C.Vector(repeating: meanOfG.narrow)
     self.slope = C.Vector(repeating: -slope.narrow)
@@ -59,11 +61,11 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
     isFinite = (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
   }
 
-  /// What some columns of the row give.
+  /// What some columns of the row give: dy * normalized for dweight, dy for dbias.
   struct Terms {
     let dx: C.Vector
-    let dweight: C.Vector
-    let dbias: C.Vector
+    let normalized: C.Vector
+    let dy: C.Vector
   }
 
   /// Of the columns index ..< index + width.
@@ -83,11 +85,12 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   private func terms(
     _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector, _ addend0: C.Vector?, _ addend1: C.Vector?
   ) -> Terms {
-    let normalized = offset.adding(x - center, times: rstd)
+    let deviation = x - center
+    let normalized = offset.adding(deviation, times: rstdLow).adding(deviation, times: rstd)
     var dx = (dy * weight - meanOfG).adding(normalized, times: slope) * outerRstd
     if let addend0 { dx = dx + addend0 }
     if let addend1 { dx = dx + addend1 }
-    return Terms(dx: dx, dweight: dy * normalized, dbias: dy)
+    return Terms(dx: dx, normalized: normalized, dy: dy)
   }
 }
 

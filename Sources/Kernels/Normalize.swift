@@ -12,17 +12,13 @@ struct Normalization<N: Norm, A: Affine> {
 
   @inline(__always) init(_: N.Type, _ affine: A, _ moments: Moments<C>, rstd: C.Wide) {
     self.affine = affine
-    let mean = moments.mean
-    let center = (mean * mean).double < moments.variance.double ? C.zero : mean.narrow
+    let center = moments.center
     self.center = C.Vector(repeating: center)
     self.rstd = C.Vector(repeating: rstd.narrow)
     self.rstdLow = C.Vector(repeating: (rstd - C.Wide(rstd.narrow)).narrow)
-    self.offset = C.Vector(repeating: -((mean - C.Wide(center)) * rstd).narrow)
+    self.offset = C.Vector(repeating: -((moments.mean - C.Wide(center)) * rstd).narrow)
   }
 
-  /// Where the mean is large beside the spread, it is subtracted before anything is scaled, and the
-  /// difference is exact. Where it is smaller than the standard deviation, nothing cancels: center is
-  /// 0, and x has no rounding before the product.
   @inline(__always) private func normalize(_ x: C.Vector) -> C.Vector {
     let deviation = N.centers ? x - center : x
     let low = N.centers ? offset.adding(deviation, times: rstdLow) : deviation * rstdLow

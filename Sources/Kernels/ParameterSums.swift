@@ -14,7 +14,7 @@ struct ParameterSums<C: ComputeScalar> {
     dbias = dweight + (count &+ C.Vector.width &- 1) / C.Vector.width
   }
 
-  /// The terms of four rows, added up before they join the sums.
+  /// The terms of four rows, added up in pairs before they join the sums.
   @inline(__always)
   func add<X: RowSource, G: RowSource>(
     _ terms: (
@@ -22,21 +22,28 @@ struct ParameterSums<C: ComputeScalar> {
       RowGradient<X, G>.Terms
     ), at entry: Int
   ) where X.Compute == C {
-    dweight[entry].add(
-      (terms.0.dweight + terms.1.dweight) + (terms.2.dweight + terms.3.dweight))
-    dbias[entry].add((terms.0.dbias + terms.1.dbias) + (terms.2.dbias + terms.3.dbias))
+    let first = (terms.0.dy * terms.0.normalized).adding(terms.1.dy, times: terms.1.normalized)
+    let second = (terms.2.dy * terms.2.normalized).adding(terms.3.dy, times: terms.3.normalized)
+    dweight[entry].add(first)
+    dweight[entry].add(second)
+    dbias[entry].add(terms.0.dy + terms.1.dy)
+    dbias[entry].add(terms.2.dy + terms.3.dy)
   }
 
-  @inline(__always) func add(_ dweight: C.Vector, _ dbias: C.Vector, at entry: Int) {
-    self.dweight[entry].add(dweight)
-    self.dbias[entry].add(dbias)
+  /// The terms of one row, their products exactly.
+  @inline(__always) func add(_ dy: C.Vector, _ normalized: C.Vector, at entry: Int) {
+    let product = dy * normalized
+    let zero = C.Vector(repeating: .zero)
+    dweight[entry].add(product)
+    dweight[entry].add((zero - product).adding(dy, times: normalized))
+    dbias[entry].add(dy)
   }
 
-  /// Part 0 or 1 of an entry of float32 columns; all of one of float64 columns.
+  /// The same of part 0 or 1 of an entry of float32 columns; of all of one of float64 columns.
   @inline(__always)
-  func add(doubles dweight: SIMD8<Double>, _ dbias: SIMD8<Double>, part: Int, at entry: Int) {
-    self.dweight[entry].add(doubles: dweight, part: part)
-    self.dbias[entry].add(doubles: dbias, part: part)
+  func add(doubles dy: SIMD8<Double>, _ normalized: SIMD8<Double>, part: Int, at entry: Int) {
+    dweight[entry].add(doubles: dy * normalized, part: part)
+    dbias[entry].add(doubles: dy, part: part)
   }
 }
 

@@ -70,6 +70,13 @@ struct Moments<C: ComputeScalar> {
     }
   }
 
+  /// What to subtract from x first. Where the mean is large beside the spread, the mean: the difference
+  /// is exact. Where it is smaller than the standard deviation, nothing cancels, and with 0 x has no
+  /// rounding before its product with rstd.
+  @inline(__always) var center: C {
+    (mean * mean).double < variance.double ? .zero : mean.narrow
+  }
+
   /// Whether sums have overflowed, or digits that matter beside eps may have been lost to underflow;
   /// also where the row holds NaN or infinity.
   @inline(__always) func needsScaling(eps: Double) -> Bool {
