@@ -61,9 +61,15 @@ typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
                               void *sum);
 
-/* Copies `count` elements with conversion between an element type and a compute type. */
-typedef void (*ln_convert_kernel)(int64_t count, const void *source, int64_t source_stride,
-                                  void *destination, int64_t destination_stride);
+/* Elements [rows][cols]; strides in elements. */
+typedef struct ln_matrix {
+  void *data;
+  int64_t row_stride, col_stride;
+} ln_matrix;
+
+/* Copies elements with conversion between an element type and a compute type. */
+typedef void (*ln_convert_kernel)(int64_t rows, int64_t cols, ln_matrix source,
+                                  ln_matrix destination);
 
 typedef struct ln_convert_kernels {
   ln_convert_kernel from_f32, from_f64, from_f16, from_bf16;

@@ -24,6 +24,21 @@ LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }
 LN_INLINE ln_float16 ln_narrow16(ln_double16 v) { return __builtin_convertvector(v, ln_float16); }
 
+/* a0 b0 a1 b1 ... of the lower or upper halves. */
+LN_INLINE ln_float16 ln_interleave_low16(ln_float16 a, ln_float16 b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+LN_INLINE ln_float16 ln_interleave_high16(ln_float16 a, ln_float16 b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                 31);
+}
+LN_INLINE ln_double8 ln_interleave_low8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+LN_INLINE ln_double8 ln_interleave_high8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
 /* a * b + c, rounded once. Without an instruction for it: the product of two float32 is exact in
  * float64; the sum is rounded there to odd (its last bit set where it is inexact), so that the second
  * rounding, to float32, sees on which side of a tie the exact result lies (Boldo, Melquiond 2008). */

@@ -22,23 +22,23 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.add_f32 = { add(Float.self, $0, $1, $2, $3, $4) }
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.convert_f32 = ln_convert_kernels(
-    from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
-    from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
-    from_f16: { convert(Half.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
-    from_bf16: { convert(BFloat16.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
-    to_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3, $4) },
-    to_f64: { convert(Float.self, to: Double.self, through: Float.self, $0, $1, $2, $3, $4) },
-    to_f16: { convert(Float.self, to: Half.self, through: Float.self, $0, $1, $2, $3, $4) },
-    to_bf16: { convert(Float.self, to: BFloat16.self, through: Float.self, $0, $1, $2, $3, $4) })
+    from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
+    from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
+    from_f16: { convert(Half.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
+    from_bf16: { convert(BFloat16.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
+    to_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
+    to_f64: { convert(Float.self, to: Double.self, through: Float.self, $0, $1, $2, $3) },
+    to_f16: { convert(Float.self, to: Half.self, through: Float.self, $0, $1, $2, $3) },
+    to_bf16: { convert(Float.self, to: BFloat16.self, through: Float.self, $0, $1, $2, $3) })
   table.pointee.convert_f64 = ln_convert_kernels(
-    from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
-    from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
-    from_f16: { convert(Half.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
+    from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
+    from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
+    from_f16: { convert(Half.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
     from_bf16: {
-      convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4)
+      convert(BFloat16.self, to: Double.self, through: Double.self, $0, $1, $2, $3)
     },
-    to_f32: { convert(Double.self, to: Float.self, through: Double.self, $0, $1, $2, $3, $4) },
-    to_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3, $4) },
-    to_f16: { convert(Double.self, to: Half.self, through: Double.self, $0, $1, $2, $3, $4) },
-    to_bf16: { convert(Double.self, to: BFloat16.self, through: Double.self, $0, $1, $2, $3, $4) })
+    to_f32: { convert(Double.self, to: Float.self, through: Double.self, $0, $1, $2, $3) },
+    to_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
+    to_f16: { convert(Double.self, to: Half.self, through: Double.self, $0, $1, $2, $3) },
+    to_bf16: { convert(Double.self, to: BFloat16.self, through: Double.self, $0, $1, $2, $3) })
 }

@@ -13,12 +13,22 @@ protocol ComputeVector {
   func adding(_ a: Self, times b: Self) -> Self
   /// The last `count` lanes; zero in the others.
   func keepingLast(_ count: Int) -> Self
+  /// Lanes of the lower halves of self and the other, in turn.
+  func interleavedLow(with other: Self) -> Self
+  /// Lanes of the upper halves of self and the other, in turn.
+  func interleavedHigh(with other: Self) -> Self
 }
 
 extension SIMD16<Float>: ComputeVector {
   @inline(__always) static var width: Int { 16 }
 
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma16(a, b, self) }
+  @inline(__always) func interleavedLow(with other: Self) -> Self {
+    ln_interleave_low16(self, other)
+  }
+  @inline(__always) func interleavedHigh(with other: Self) -> Self {
+    ln_interleave_high16(self, other)
+  }
 
   @inline(__always) func keepingLast(_ count: Int) -> Self {
     let lane = SIMD16<Int32>(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -32,6 +42,12 @@ extension SIMD8<Double>: ComputeVector {
   @inline(__always) static var width: Int { 8 }
 
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma8(a, b, self) }
+  @inline(__always) func interleavedLow(with other: Self) -> Self {
+    ln_interleave_low8(self, other)
+  }
+  @inline(__always) func interleavedHigh(with other: Self) -> Self {
+    ln_interleave_high8(self, other)
+  }
 
   @inline(__always) func keepingLast(_ count: Int) -> Self {
     let lane = SIMD8<Int64>(0, 1, 2, 3, 4, 5, 6, 7)

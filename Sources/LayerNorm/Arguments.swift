@@ -208,6 +208,7 @@ extension Tensor {
   }
 
   /// This output is one of the inputs, element for element, or apart from them.
+  @inline(never)
   fileprivate func check(
     mayBe a: Tensor?, _ b: Tensor? = nil, _ c: Tensor? = nil
   ) throws(Failure) {
@@ -216,6 +217,7 @@ extension Tensor {
     if let c, !coincides(with: c) { try check(apartFromOne: c) }
   }
 
+  @inline(never)
   fileprivate func check(
     apartFrom a: Tensor?, _ b: Tensor? = nil, _ c: Tensor? = nil, _ d: Tensor? = nil,
     _ e: Tensor? = nil, _ f: Tensor? = nil, _ g: Tensor? = nil, _ h: Tensor? = nil
@@ -230,7 +232,7 @@ extension Tensor {
     try check(apartFromOne: h)
   }
 
-  private func check(apartFromOne other: Tensor?) throws(Failure) {
+  @inline(never) private func check(apartFromOne other: Tensor?) throws(Failure) {
     guard let other, !isEmpty, !other.isEmpty, !isDisjoint(from: other) else { return }
     throw failure(LAYERNORM_ERROR_OVERLAP, .text(name), " overlaps ", .text(other.name))
   }

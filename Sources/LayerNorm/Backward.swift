@@ -43,7 +43,7 @@ struct BackwardPlan {
 
     buffers = try RowBuffers(
       cols: norm.cols, elementSize: compute.size,
-      perPart: isStaged ? 4 * Int64(LN_BACKWARD_GROUP) : 0, parts: partition.parts, shared: 2)
+      perPart: isStaged ? 4 : 0, parts: partition.parts, shared: 2)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
@@ -123,9 +123,9 @@ struct BackwardPlan {
         if isStaged {
           var row = begin
           while row < end {
-            let groupEnd = min(row + Int64(LN_BACKWARD_GROUP), end)
-            runStaged(row, groupEnd, sums, part: part)
-            row = groupEnd
+            let stop = min(row + buffers.rows, end)
+            runStaged(row, stop, sums, part: part)
+            row = stop
           }
         } else {
           var work = work
@@ -135,34 +135,28 @@ struct BackwardPlan {
     }
   }
 
-  /// A group of rows of any strides and dtypes, through buffers of the compute type.
+  /// Some groups of rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
     _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, part: Int64
   ) {
-    let group = Int64(LN_BACKWARD_GROUP)
+    func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
+      guard let tensor else { return ln_rows() }
+      let buffer = buffers.buffer(index, ofPart: part)
+      if reads { buffers.gather(tensor, begin, end, into: buffer, convert) }
+      return buffers.kernelRows(buffer)
+    }
     let statistics = Int(begin * arguments.norm.compute.size)
     var staged = work
-    func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool) -> ln_rows {
-      guard let tensor else { return ln_rows() }
-      for row in begin..<end where reads {
-        tensor.gather(
-          row: row, into: buffers.row(index * group + row - begin, ofPart: part), convert)
-      }
-      return ln_rows(
-        data: buffers.row(index * group, ofPart: part),
-        row_stride: buffers.rowBytes / arguments.norm.compute.size, batch_stride: 0)
-    }
-    staged.dy = stage(arguments.dy, 0, reads: true)
-    staged.x = stage(arguments.x, 1, reads: true)
-    staged.dsum = stage(arguments.dsum, 2, reads: true)
+    staged.dy = stage(arguments.dy, 0)
+    staged.x = stage(arguments.x, 1)
+    staged.dsum = stage(arguments.dsum, 2)
     staged.dx = stage(arguments.dx, 3, reads: arguments.accumulatesDX)
-    staged.rows_per_batch = group
+    staged.rows_per_batch = buffers.rows
     staged.mean = work.mean.map { $0 + statistics }
     staged.rstd = work.rstd.map { $0 + statistics }
     kernel(&staged, 0, end - begin, sums)
-    guard let dx = arguments.dx else { return }
-    for row in begin..<end {
-      dx.scatter(row: row, from: buffers.row(3 * group + row - begin, ofPart: part), convert)
+    if let dx = arguments.dx, let buffer = staged.dx.data {
+      buffers.scatter(buffer, into: dx, begin, end, convert)
     }
   }
 
@@ -175,9 +169,9 @@ struct BackwardPlan {
       join(cols, blocks.count, 2 * sumBytes, sums, gradient.mutablePointer, accumulates)
     } else {
       let buffer = buffers.shared(1)
-      if accumulates != 0 { gradient.gather(row: 0, into: buffer, convert) }
+      if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
       join(cols, blocks.count, 2 * sumBytes, sums, buffer, accumulates)
-      gradient.scatter(row: 0, from: buffer, convert)
+      buffers.scatter(buffer, into: gradient, 0, 1, convert)
     }
   }
 }

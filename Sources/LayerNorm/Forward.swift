@@ -68,7 +68,12 @@ struct ForwardPlan {
     withDefaultFloatModes {
       let (begin, end) = partition.range(of: part)
       if let staging {
-        for row in begin..<end { staging.run(kernel, work, row: row, part: part) }
+        var row = begin
+        while row < end {
+          let stop = min(row + staging.buffers.rows, end)
+          staging.run(kernel, work, row, stop, part: part)
+          row = stop
+        }
       } else {
         var work = work
         kernel(&work, begin, end)
@@ -77,7 +82,7 @@ struct ForwardPlan {
   }
 }
 
-/// Forward rows of any strides and dtypes: each is gathered into a buffer of the compute type,
+/// Forward rows of any strides and dtypes: some at a time are gathered into a buffer of the compute type,
 /// normalized there, and scattered to y.
 struct ForwardStaging {
   let buffers: RowBuffers
@@ -86,7 +91,7 @@ struct ForwardStaging {
   private let add: ln_add_kernel
   private let xBias: UnsafeMutableRawPointer?
 
-  /// Allocates two rows for each part, and converts the parameters once, in `work`.
+  /// Allocates buffers for each part, and converts the parameters once, in `work`.
   init(
     _ arguments: ForwardArguments, _ partition: Partition,
     _ kernels: UnsafePointer<ln_kernel_table>, _ work: inout ln_forward_work
@@ -96,8 +101,8 @@ struct ForwardStaging {
     convert = norm.compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     add = norm.compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
     buffers = try RowBuffers(
-      cols: norm.cols, elementSize: norm.compute.size, perPart: 2, parts: partition.parts, shared: 3
-    )
+      cols: norm.cols, elementSize: norm.compute.size, perPart: 2, parts: partition.parts,
+      shared: 3)
     work.weight = buffers.fill(shared: 0, from: arguments.weight, convert).map {
       UnsafeRawPointer($0)
     }
@@ -106,32 +111,40 @@ struct ForwardStaging {
     work.x_bias = nil
     work.residual = ln_rows()
     work.sum = ln_rows()
+    work.rows_per_batch = buffers.rows
   }
 
-  func run(_ kernel: ln_forward_kernel, _ work: ln_forward_work, row: Int64, part: Int64) {
-    let buffer = buffers.row(0, ofPart: part)
-    arguments.x.gather(row: row, into: buffer, convert)
-    if arguments.addsToX { addToX(buffer, row: row, part: part) }
-    let statistics = Int(row * arguments.norm.compute.size)
-    var rowWork = work
-    rowWork.x.data = buffer
-    rowWork.y.data = buffer
-    rowWork.mean = work.mean.map { $0 + statistics }
-    rowWork.rstd = work.rstd.map { $0 + statistics }
-    kernel(&rowWork, 0, 1)
-    arguments.y.scatter(row: row, from: buffer, convert)
+  func run(
+    _ kernel: ln_forward_kernel, _ work: ln_forward_work, _ begin: Int64, _ end: Int64, part: Int64
+  ) {
+    let buffer = buffers.buffer(0, ofPart: part)
+    buffers.gather(arguments.x, begin, end, into: buffer, convert)
+    if arguments.addsToX { addToX(buffer, begin, end, part: part) }
+    let statistics = Int(begin * arguments.norm.compute.size)
+    var staged = work
+    staged.x = buffers.kernelRows(buffer)
+    staged.y = staged.x
+    staged.mean = work.mean.map { $0 + statistics }
+    staged.rstd = work.rstd.map { $0 + statistics }
+    kernel(&staged, 0, end - begin)
+    buffers.scatter(buffer, into: arguments.y, begin, end, convert)
   }
 
   /// (x + x_bias) + residual, rounded to the dtype of x.
-  private func addToX(_ x: UnsafeMutableRawPointer, row: Int64, part: Int64) {
-    let cols = arguments.norm.cols
-    let other = buffers.row(1, ofPart: part)
-    arguments.residual?.gather(row: row, into: other, convert)
-    add(cols, x, xBias, arguments.residual == nil ? nil : other, x)
-    if arguments.x.dtype != arguments.norm.compute {
-      convert.to(arguments.x.dtype)(cols, x, 1, other, 1)
-      convert.from(arguments.x.dtype)(cols, other, 1, x, 1)
+  private func addToX(_ x: UnsafeMutableRawPointer, _ begin: Int64, _ end: Int64, part: Int64) {
+    let other = buffers.buffer(1, ofPart: part)
+    if let residual = arguments.residual {
+      buffers.gather(residual, begin, end, into: other, convert)
     }
-    arguments.sum?.scatter(row: row, from: x, convert)
+    for row in 0..<Int(end - begin) {
+      let offset = row * Int(buffers.rowBytes)
+      add(
+        arguments.norm.cols, x + offset, xBias, arguments.residual == nil ? nil : other + offset,
+        x + offset)
+    }
+    if arguments.x.dtype != arguments.norm.compute {
+      buffers.round(end - begin, of: x, to: arguments.x.dtype, through: other, convert)
+    }
+    if let sum = arguments.sum { buffers.scatter(x, into: sum, begin, end, convert) }
   }
 }

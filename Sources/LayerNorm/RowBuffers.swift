@@ -1,8 +1,13 @@
 import CLayerNorm
 import CShims
 
-/// Rows of a compute type, each on cache lines of its own: some for each part, some shared.
+/// Buffers of some rows of a compute type, each row on cache lines of its own: a number of them for
+/// each part, and single rows that are shared.
 struct RowBuffers {
+  /// How many rows a buffer holds: as many as are transposed at once, unless that takes the cache.
+  let rows: Int64
+  private let cols: Int64
+  private let elementSize: Int64
   private let memory: UnsafeMutableRawPointer
   let rowBytes: Int64
   private let perPart: Int64
@@ -11,11 +16,14 @@ struct RowBuffers {
   init(
     cols: Int64, elementSize: Int64, perPart: Int64, parts: Int64, shared: Int64
   ) throws(Failure) {
+    self.cols = cols
+    self.elementSize = elementSize
+    rows = cols <= 4096 ? 16 : Int64(LN_BACKWARD_GROUP)
     let (bytes, o1) = cols.multipliedReportingOverflow(by: elementSize)
     let (padded, o2) = bytes.addingReportingOverflow(63)
     rowBytes = padded & ~63
     self.perPart = perPart
-    firstShared = perPart * parts
+    firstShared = perPart * parts * rows
     let (total, o3) = rowBytes.multipliedReportingOverflow(by: firstShared + shared)
     guard !(o1 || o2 || o3), let memory = allocate(total) else {
       throw failure(
@@ -25,21 +33,81 @@ struct RowBuffers {
     self.memory = memory
   }
 
-  func row(_ index: Int64, ofPart part: Int64) -> UnsafeMutableRawPointer {
-    memory + Int((part * perPart + index) * rowBytes)
+  func buffer(_ index: Int64, ofPart part: Int64) -> UnsafeMutableRawPointer {
+    memory + Int((part * perPart + index) * rows * rowBytes)
   }
 
   func shared(_ index: Int64) -> UnsafeMutableRawPointer {
     memory + Int((firstShared + index) * rowBytes)
   }
 
+  /// The rows of a buffer, for a kernel.
+  func kernelRows(_ buffer: UnsafeMutableRawPointer) -> ln_rows {
+    ln_rows(data: buffer, row_stride: rowBytes / elementSize, batch_stride: 0)
+  }
+
   /// Converts an argument [cols] into a shared row; nil if it is absent.
   func fill(
     shared index: Int64, from tensor: Tensor?, _ convert: ln_convert_kernels
   ) -> UnsafeMutableRawPointer? {
-    guard let tensor else { return nil }
-    convert.from(tensor.dtype)(tensor.cols.count, tensor.pointer, 1, shared(index), 1)
-    return shared(index)
+    tensor.map {
+      gather($0, 0, 1, into: shared(index), convert)
+      return shared(index)
+    }
+  }
+
+  /// Converts the rows begin ..< end of a tensor into a buffer.
+  func gather(
+    _ tensor: Tensor, _ begin: Int64, _ end: Int64, into buffer: UnsafeMutableRawPointer,
+    _ convert: ln_convert_kernels
+  ) {
+    forEachPiece(of: tensor, begin, end, buffer) { rows, outside, inside in
+      convert.from(tensor.dtype)(rows, cols, outside, inside)
+    }
+  }
+
+  /// Converts a buffer into the rows begin ..< end of a tensor.
+  func scatter(
+    _ buffer: UnsafeMutableRawPointer, into tensor: Tensor, _ begin: Int64, _ end: Int64,
+    _ convert: ln_convert_kernels
+  ) {
+    forEachPiece(of: tensor, begin, end, buffer) { rows, outside, inside in
+      convert.to(tensor.dtype)(rows, cols, inside, outside)
+    }
+  }
+
+  /// Rounds the rows of a buffer to a dtype and back.
+  func round(
+    _ rows: Int64, of buffer: UnsafeMutableRawPointer, to dtype: DType,
+    through other: UnsafeMutableRawPointer, _ convert: ln_convert_kernels
+  ) {
+    let compute = matrix(buffer)
+    let narrow = ln_matrix(data: other, row_stride: cols, col_stride: 1)
+    convert.to(dtype)(rows, cols, compute, narrow)
+    convert.from(dtype)(rows, cols, narrow, compute)
+  }
+
+  private func matrix(_ buffer: UnsafeMutableRawPointer) -> ln_matrix {
+    ln_matrix(data: buffer, row_stride: rowBytes / elementSize, col_stride: 1)
+  }
+
+  /// Rows of a tensor within one batch, and where they are in a buffer.
+  private func forEachPiece(
+    of tensor: Tensor, _ begin: Int64, _ end: Int64, _ buffer: UnsafeMutableRawPointer,
+    _ body: (Int64, ln_matrix, ln_matrix) -> Void
+  ) {
+    var row = begin
+    while row < end {
+      let (batch, rowInBatch) = row.quotientAndRemainder(dividingBy: tensor.rows.count)
+      let pieceEnd = min(end, row + tensor.rows.count - rowInBatch)
+      let first = batch &* tensor.batch.stride &+ rowInBatch &* tensor.rows.stride
+      let outside = ln_matrix(
+        data: UnsafeMutableRawPointer(
+          bitPattern: tensor.address &+ UInt(bitPattern: Int(first &* tensor.dtype.size))),
+        row_stride: tensor.rows.stride, col_stride: tensor.cols.stride)
+      body(pieceEnd - row, outside, matrix(buffer + Int((row - begin) * rowBytes)))
+      row = pieceEnd
+    }
   }
 
   func free() { CShims.free(memory) }
@@ -58,24 +126,6 @@ extension Tensor {
   /// For a kernel, where the elements of a row lie side by side.
   var kernelRows: ln_rows {
     ln_rows(data: mutablePointer, row_stride: rows.stride, batch_stride: batch.stride)
-  }
-
-  /// The first element of a row, counted through all batches.
-  private func pointer(row: Int64) -> UnsafeMutableRawPointer? {
-    let (batchIndex, rowIndex) = row.quotientAndRemainder(dividingBy: rows.count)
-    let elements = batchIndex &* batch.stride &+ rowIndex &* rows.stride
-    return UnsafeMutableRawPointer(
-      bitPattern: address &+ UInt(bitPattern: Int(elements &* dtype.size)))
-  }
-
-  /// Copies a row into a buffer of a compute type.
-  func gather(row: Int64, into buffer: UnsafeMutableRawPointer, _ convert: ln_convert_kernels) {
-    convert.from(dtype)(cols.count, pointer(row: row), cols.stride, buffer, 1)
-  }
-
-  /// Copies a row from a buffer of a compute type.
-  func scatter(row: Int64, from buffer: UnsafeMutableRawPointer, _ convert: ln_convert_kernels) {
-    convert.to(dtype)(cols.count, buffer, 1, pointer(row: row), cols.stride)
   }
 }
 

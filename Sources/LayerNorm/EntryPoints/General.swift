@@ -12,6 +12,7 @@ func status(_ call: () throws(Failure) -> Void) -> layernorm_status {
   }
 }
 
+@inline(never)
 func forward(_ args: layernorm_forward_args) throws(Failure) {
   let arguments = try ForwardArguments(args)
   let kernels = try Configuration.kernels()
@@ -25,6 +26,7 @@ func forward(_ args: layernorm_forward_args) throws(Failure) {
   plan.run()
 }
 
+@inline(never)
 func backward(_ args: layernorm_backward_args) throws(Failure) {
   let arguments = try BackwardArguments(args)
   let kernels = try Configuration.kernels()
