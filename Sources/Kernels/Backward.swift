@@ -6,7 +6,7 @@ func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
   _ sums: UnsafeMutableRawPointer?
 ) where T.Compute: Element {
-  BackwardRows<T>(work.unsafelyUnwrapped.pointee, sums).run(Int(begin), Int(end))
+  BackwardRows<T>(work.unsafelyUnwrapped, sums).run(Int(begin), Int(end))
 }
 
 /// The rows of one block. Each row takes two passes: one for its sums, one for dx and what it adds to
@@ -16,24 +16,24 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
   typealias Gradient = RowGradient<Row<T, C>, Row<T, C>>
 
-  private let work: ln_backward_work
+  private let work: UnsafePointer<ln_backward_work>
   private let weight: Row<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
-  private var centers: Bool { work.centers != 0 }
+  private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
 
-  init(_ work: ln_backward_work, _ sums: UnsafeMutableRawPointer?) {
+  init(_ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?) {
     self.work = work
-    weight = Row(work.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
-    let count = Int(work.cols)
+    weight = Row(work.pointee.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
+    let count = Int(work.pointee.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    var position = RowPosition(begin, rowsPerBatch: work.rows_per_batch)
+    var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
     while position.row &+ Int(LN_BACKWARD_GROUP) <= end {
       let p0 = take(&position)
       let p1 = take(&position)
@@ -42,7 +42,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       if let g0 = gradient(at: p0), let g1 = gradient(at: p1), let g2 = gradient(at: p2),
         let g3 = gradient(at: p3)
       {
-        let dx = work.dx
+        let dx = work.pointee.dx
         finish(
           (g0, g1, g2, g3),
           into: dx.data == nil
@@ -67,15 +67,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(__always) private func dx(at position: RowPosition) -> UnsafeMutablePointer<T>? {
-    position.pointer(ifIn: work.dx, of: T.self)
+    position.pointer(ifIn: work.pointee.dx, of: T.self)
   }
 
   private func addends<D: ComputeScalar>(
     at position: RowPosition, as _: D.Type
   ) -> (Row<T, D>?, Row<T, D>?) {
-    let dx = work.accumulates_dx != 0 ? dx(at: position) : nil
+    let dx = work.pointee.accumulates_dx != 0 ? dx(at: position) : nil
     return (
-      Row(raw: position.pointer(ifIn: work.dsum, of: T.self)), Row(raw: dx)
+      Row(raw: position.pointer(ifIn: work.pointee.dsum, of: T.self)), Row(raw: dx)
     )
   }
 
@@ -83,28 +83,28 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   /// nil for a row whose sums do not fit C's range, or that is not finite.
   @inline(never) private func gradient(at position: RowPosition) -> Gradient? {
-    let x = Row<T, C>(position.pointer(in: work.x, of: T.self))
+    let x = Row<T, C>(position.pointer(in: work.pointee.x, of: T.self))
     let center: C
     var mean: C.Wide?
     let rstd: C.Wide
-    if let given = work.rstd?.assumingMemoryBound(to: C.self)[position.row] {
+    if let given = work.pointee.rstd?.assumingMemoryBound(to: C.self)[position.row] {
       guard given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd else {
         return nil
       }
       rstd = C.Wide(given)
-      center = work.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero
+      center = work.pointee.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero
     } else {
       let moments =
         centers
         ? Moments<C>(LayerNorm.self, x, count: count, reciprocalCount: reciprocalCount)
         : Moments<C>(RMSNorm.self, x, count: count, reciprocalCount: reciprocalCount)
-      guard !moments.needsScaling(eps: work.eps) else { return nil }
-      rstd = (moments.variance + C.Wide(double: work.eps)).reciprocalSquareRoot
+      guard !moments.needsScaling(eps: work.pointee.eps) else { return nil }
+      rstd = (moments.variance + C.Wide(double: work.pointee.eps)).reciprocalSquareRoot
       mean = moments.mean
       center = moments.center
     }
     let gradient = Gradient(
-      centers: centers, x: x, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      centers: centers, x: x, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: C.self), weight: weight, count: count,
       reciprocalCount: reciprocalCount, center: center, mean: mean, rstd: rstd,
       outerRstd: rstd.narrow)
@@ -115,13 +115,13 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private func scaledGradient(
     at position: RowPosition, _ weight: Row<C, Double>
   ) -> RowGradient<ScaledRow<T>, Row<T, Double>> {
-    let x = Row<T, Double>(position.pointer(in: work.x, of: T.self))
+    let x = Row<T, Double>(position.pointer(in: work.pointee.x, of: T.self))
     let scaled =
       centers
-      ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.eps)
-      : ScaledMoments<T>(RMSNorm.self, x, count: count, eps: work.eps)
+      ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.pointee.eps)
+      : ScaledMoments<T>(RMSNorm.self, x, count: count, eps: work.pointee.eps)
     return RowGradient(
-      centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.dy, of: T.self)),
+      centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: Double.self), weight: weight, count: count,
       reciprocalCount: DoubleDouble(reciprocalOf: count), center: scaled.moments.center,
       mean: scaled.moments.mean, rstd: scaled.factor,

@@ -13,17 +13,17 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   /// What dx is added to: the gradient that arrives at the sum, and dx itself.
   let addends: (G?, G?)
 
-  private let center: C.Vector
-  private let rstd: C.Vector
-  private let rstdLow: C.Vector
+  private let center: C
+  private let rstd: C
+  private let rstdLow: C
   /// -(mean - center) * rstd
-  private let offset: C.Vector
+  private let offset: C
   /// sum(g) / n
-  private let meanOfG: C.Vector
+  private let meanOfG: C
   /// -sum(g * x^) / n
-  private let slope: C.Vector
+  private let slope: C
   /// rstd of the row as it is, where x is scaled.
-  private let outerRstd: C.Vector
+  private let outerRstd: C
   /// Whether the sums are numbers; else the row has to be scaled, or holds NaN or infinity.
   let isFinite: Bool
 
@@ -51,13 +51,13 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
     self.x = x
     self.dy = dy
     self.addends = addends
-    self.center = C.Vector(repeating: center)
-    self.rstd = C.Vector(repeating: rstd.narrow)
-    self.rstdLow = C.Vector(repeating: (rstd - C.Wide(rstd.narrow)).narrow)
-    self.offset = C.Vector(repeating: offset.narrow)
-    self.meanOfG = C.Vector(repeating: meanOfG.narrow)
-    self.slope = C.Vector(repeating: -slope.narrow)
-    self.outerRstd = C.Vector(repeating: outerRstd)
+    self.center = center
+    self.rstd = rstd.narrow
+    self.rstdLow = (rstd - C.Wide(rstd.narrow)).narrow
+    self.offset = offset.narrow
+    self.meanOfG = meanOfG.narrow
+    self.slope = -slope.narrow
+    self.outerRstd = outerRstd
     isFinite = (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
   }
 
@@ -85,9 +85,13 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   private func terms(
     _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector, _ addend0: C.Vector?, _ addend1: C.Vector?
   ) -> Terms {
-    let deviation = x - center
-    let normalized = offset.adding(deviation, times: rstdLow).adding(deviation, times: rstd)
-    var dx = (dy * weight - meanOfG).adding(normalized, times: slope) * outerRstd
+    let deviation = x - C.Vector(repeating: center)
+    let normalized = C.Vector(repeating: offset)
+      .adding(deviation, times: C.Vector(repeating: rstdLow))
+      .adding(deviation, times: C.Vector(repeating: rstd))
+    let projected = (dy * weight - C.Vector(repeating: meanOfG))
+      .adding(normalized, times: C.Vector(repeating: slope))
+    var dx = projected * C.Vector(repeating: outerRstd)
     if let addend0 { dx = dx + addend0 }
     if let addend1 { dx = dx + addend1 }
     return Terms(dx: dx, normalized: normalized, dy: dy)

@@ -106,7 +106,7 @@ struct ForwardArguments {
   let mean: Tensor?
   let rstd: Tensor?
 
-  var addsToX: Bool { residual != nil || xBias != nil }
+  var addsToX: Bool { residual != nil || xBias != nil || sum != nil }
 
   init(_ args: layernorm_forward_args) throws(Failure) {
     norm = try NormArguments(

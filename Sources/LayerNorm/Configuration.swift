@@ -6,10 +6,16 @@ import Synchronization
 enum Configuration {
   nonisolated(unsafe) private static let table = Atomic<UnsafeMutablePointer<ln_kernel_table>?>(nil)
 
+  /// The kernels, if they are settled.
+  @inline(__always)
+  static var settledKernels: UnsafePointer<ln_kernel_table>? {
+    table.load(ordering: .acquiring).map { UnsafePointer($0) }
+  }
+
   /// The kernels to use; LAYERNORM_ISA and LAYERNORM_NUM_THREADS are in order.
   @inline(__always)
   static func kernels() throws(Failure) -> UnsafePointer<ln_kernel_table> {
-    if let table = table.load(ordering: .acquiring) { return UnsafePointer(table) }
+    if let kernels = settledKernels { return kernels }
     return try settle()
   }
 

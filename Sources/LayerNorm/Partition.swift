@@ -13,6 +13,8 @@ struct Partition {
 
   /// A part that moves less than this many bytes is not worth the hand-over to another thread.
   private static let smallestPart: Int64 = 128 << 10
+  /// A matrix of no more bytes than this is never shared between threads.
+  static var smallestShared: Int64 { smallestPart }
   /// More parts than threads, so that a thread that is held up does not hold up the call. A host gets
   /// no more than threads, which bounds how many of its own threads it can use.
   private static let partsPerThread: Int64 = 4

@@ -2,7 +2,7 @@ import CLayerNorm
 
 // The everyday backward calls: contiguous, of one dtype. What they give is described in layernorm.h.
 
-@inline(__always)
+@inline(never)
 private func everyday(
   _ norm: layernorm_norm, _ dtype: DType, _ rows: Int64, _ cols: Int64, _ dy: UnsafeRawPointer?,
   _ x: UnsafeRawPointer?, _ weight: UnsafeRawPointer?, _ mean: UnsafeRawPointer?,

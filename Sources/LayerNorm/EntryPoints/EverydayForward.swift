@@ -2,7 +2,7 @@ import CLayerNorm
 
 // The everyday forward calls: contiguous, of one dtype. What they give is described in layernorm.h.
 
-@inline(__always)
+@inline(never)
 private func everyday(
   _ norm: layernorm_norm, _ dtype: DType, _ rows: Int64, _ cols: Int64, _ x: UnsafeRawPointer?,
   residual: UnsafeRawPointer?? = nil, _ weight: UnsafeRawPointer?, _ bias: UnsafeRawPointer?,

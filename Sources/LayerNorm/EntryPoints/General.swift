@@ -14,6 +14,10 @@ func status(_ call: () throws(Failure) -> Void) -> layernorm_status {
 
 @inline(never)
 func forward(_ args: layernorm_forward_args) throws(Failure) {
+  if let small = SmallForward(args) {
+    small.run()
+    return
+  }
   let arguments = try ForwardArguments(args)
   let kernels = try Configuration.kernels()
   guard arguments.norm.allRows > 0 else { return }
