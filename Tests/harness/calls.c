@@ -1,5 +1,8 @@
 #include "harness.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 bool has_everyday_call(const test_case *c) {
   bool params = c->op->is_backward || c->data[WEIGHT] != NULL || c->data[BIAS] != NULL;
   if (c->x_dtype != c->y_dtype || (params && c->x_dtype != c->param_dtype)) return false;
@@ -105,4 +108,16 @@ static layernorm_status call_backward(const test_case *c, const call_arguments *
 
 layernorm_status call_general(const test_case *c, const call_arguments *a) {
   return c->op->is_backward ? call_backward(c, a) : call_forward(c, a);
+}
+
+const char *isa_of_test(const char *test) {
+  const char *forced = getenv("LAYERNORM_ISA");
+  if (forced != NULL && !cpu_has(forced)) {
+    printf("%s: NOT RUN under %s, which this CPU does not have\n", test, forced);
+    return NULL;
+  }
+  const char *isa = layernorm_isa();
+  check(isa != NULL && (forced == NULL || strcmp(isa, forced) == 0), "%s runs, not %s",
+        isa ? isa : layernorm_last_error(), forced ? forced : "any");
+  return isa ? isa : "no instruction set";
 }

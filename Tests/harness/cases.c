@@ -6,11 +6,11 @@
 #include <string.h>
 
 /* The columns of the manifest: what a case is, and then one offset for each tensor. */
-static const char *const columns[] = {"op",    "data", "x_dtype", "y_dtype",      "param_dtype",
-                                      "flags", "rows", "cols",    "distribution", "eps"};
+static const char *const facts[] = {"op",    "data", "x_dtype", "y_dtype",      "param_dtype",
+                                    "flags", "rows", "cols",    "distribution", "eps"};
 enum {
-  COLUMN_COUNT = sizeof columns / sizeof *columns,
-  FIELD_COUNT = COLUMN_COUNT + TENSOR_COUNT,
+  FACT_COUNT = sizeof facts / sizeof *facts,
+  FIELD_COUNT = FACT_COUNT + TENSOR_COUNT,
   FILES_AT_MOST = 64
 };
 
@@ -144,7 +144,7 @@ static test_case parse_case(const char *directory, char *field[FIELD_COUNT]) {
                  .eps = strtod(field[9], NULL)};
   snprintf(c.distribution, sizeof c.distribution, "%s", field[8]);
   for (int t = X; t < TENSOR_COUNT; t++) {
-    const char *offset = field[COLUMN_COUNT + t];
+    const char *offset = field[FACT_COUNT + t];
     bool output = is_output(&c, t);
     if (strcmp(offset, "-") == 0) {
       if (output) die("the manifest has no %s of: %s", tensor_names[t], describe(&c));
@@ -184,7 +184,7 @@ case_list read_cases(const char *directory) {
     split(line, field);
     if (list.count == 0 && strcmp(field[0], "op") == 0) {
       for (int i = 0; i < FIELD_COUNT; i++)
-        if (strcmp(field[i], i < COLUMN_COUNT ? columns[i] : tensor_names[i - COLUMN_COUNT]) != 0)
+        if (strcmp(field[i], i < FACT_COUNT ? facts[i] : tensor_names[i - FACT_COUNT]) != 0)
           die("the manifest has a column %s", field[i]);
       continue;
     }

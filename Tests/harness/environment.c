@@ -19,7 +19,7 @@ typedef struct findings {
   int after_setter, threads_set; /* the status of a call after it, and the number of threads */
 } findings;
 
-static layernorm_status call_general(void) {
+static layernorm_status general_call(void) {
   float x[2] = {1, 2}, y[2];
   layernorm_forward_args args = LAYERNORM_FORWARD_ARGS_INIT;
   args.rows = 1;
@@ -36,11 +36,11 @@ int environment_worker(void) {
   if (everyday != LAYERNORM_SUCCESS && (y[0] != 7 || y[1] != 7)) return EXIT_FAILURE;
   char sentence[LONGEST];
   snprintf(sentence, sizeof sentence, "%s", layernorm_last_error());
-  int general = call_general();
+  int general = general_call();
   const char *isa = layernorm_isa();
   int threads = layernorm_get_num_threads();
   int set = layernorm_set_num_threads(THREADS_SET);
-  int after = call_general();
+  int after = general_call();
   printf("%d\n%d\n%s\n%s\n%d\n%d\n%d\n", everyday, general, isa ? isa : "NULL", sentence, threads,
          after, layernorm_get_num_threads());
   return set == LAYERNORM_SUCCESS ? EXIT_SUCCESS : EXIT_FAILURE;

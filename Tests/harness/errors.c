@@ -9,7 +9,12 @@
  *   dx             max(|exact dx|, root mean square of the exact row of dx); in rows of fewer than
  *                  16 columns max(|exact dx|, root mean square of rstd * dy * weight in the row),
  *                  since the projection leaves almost nothing there (of 2 columns only eps)
- *   dweight, dbias max(|exact|, root mean square of the exact vector)
+ *   dweight, dbias max(|exact|, root mean square of the exact vector); with fewer than 16 rows, whose
+ *                  terms may cancel, dweight at least the root of the sum of (dy * x^)^2 over the
+ *                  rows: the rounding of rstd alone costs each term half a unit
+ *
+ * Means are those of what is finite. Where the call adds to what is there, exact is the larger of the
+ * gradient and the result, since they may cancel.
  *
  * Where the result is exact by rule, any error at all is infinite: a constant row gives y = bias,
  * and a single column has dx = dweight = 0.
@@ -17,9 +22,10 @@
 #include "harness.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum {
-  NARROW = 16 /* columns */
+  FEW = 16 /* columns or rows */
 };
 
 static layernorm_dtype coarser(layernorm_dtype a, layernorm_dtype b) {
@@ -66,12 +72,12 @@ static compared compare(const test_case *c, const outputs *out, tensor t, column
                     c->data[t], c->initial[t],        (const int8_t *)c->data[t] + bytes};
 }
 
-/* Measures element i against max(|what it should be|, scale). */
+/* Measures element i against max(|exact|, scale). */
 static void measure_one(peak *p, const compared *t, int64_t i, long double scale, bool exactly) {
   double got = load(t->dtype, t->got, i), nearest = load(t->dtype, t->nearest, i);
   double initial = t->initial ? load(t->dtype, t->initial, i) : 0;
-  long double size = fmaxl(fabsl((long double)nearest + initial), scale);
-  long double unit = exactly ? 0 : unit_in_last_place(t->unit_dtype, size);
+  long double exact = fmaxl(fabsl(nearest), fabsl((long double)nearest + initial));
+  long double unit = exactly ? 0 : unit_in_last_place(t->unit_dtype, fmaxl(exact, scale));
   double error = error_of(got, t->dtype, nearest, t->residues[i], initial, unit);
   if (error > p->error) *p = (peak){error, i, got, nearest};
 }
@@ -82,14 +88,13 @@ static long double spread(layernorm_dtype dtype, const unsigned char *data, int6
   long double sum = 0;
   for (int64_t i = first; i < first + n; i++) {
     long double d = load(dtype, data, i) - center;
-    sum += d * d;
+    if (isfinite(d)) sum += d * d;
   }
   return sqrtl(sum / n);
 }
 
 long double scale_of_dx(const test_case *c, int64_t row) {
-  if (c->cols >= NARROW)
-    return spread(dtype_of(c, DX), c->data[DX], row * c->cols, c->cols, 0);
+  if (c->cols >= FEW) return spread(dtype_of(c, DX), c->data[DX], row * c->cols, c->cols, 0);
   long double sum = 0;
   for (int64_t i = 0; i < c->cols; i++) {
     long double g = load(dtype_of(c, DY), c->data[DY], row * c->cols + i);
@@ -101,8 +106,21 @@ long double scale_of_dx(const test_case *c, int64_t row) {
   return load(dtype_of(c, RSTD), c->data[RSTD], row) * sqrtl(sum / c->cols);
 }
 
-long double scale_of_vector(const test_case *c, tensor t) {
-  return spread(dtype_of(c, t), c->data[t], 0, count_of(c, t), 0);
+long double *scales_of_sums(const test_case *c, tensor t) {
+  long double *scales = (long double *)allocate((size_t)c->cols * sizeof *scales);
+  const long double of_all = spread(dtype_of(c, t), c->data[t], 0, c->cols, 0);
+  for (int64_t col = 0; col < c->cols; col++) {
+    long double sum = 0;
+    for (int64_t row = 0; row < c->rows && c->rows < FEW && t == DWEIGHT; row++) {
+      long double mean = c->data[MEAN] ? load(dtype_of(c, MEAN), c->data[MEAN], row) : 0;
+      long double x = load(c->x_dtype, c->data[X], row * c->cols + col);
+      long double term = (x - mean) * load(dtype_of(c, RSTD), c->data[RSTD], row) *
+                         load(dtype_of(c, DY), c->data[DY], row * c->cols + col);
+      if (isfinite(term)) sum += term * term;
+    }
+    scales[col] = fmaxl(sqrtl(sum), of_all);
+  }
+  return scales;
 }
 
 static bool is_constant(layernorm_dtype dtype, const unsigned char *row, int64_t cols) {
@@ -148,10 +166,10 @@ static void measure_backward(const test_case *c, const outputs *out, peak peaks[
     if (out->data[t] == NULL) continue;
     column which = t == DWEIGHT ? DWEIGHTS : DBIASES;
     compared sums = compare(c, out, (tensor)t, which);
-    long double scale = scale_of_vector(c, (tensor)t);
     bool exactly = (vanishes && t == DWEIGHT) || c->rows == 0;
-    for (int64_t i = 0; i < c->cols; i++)
-      measure_one(&peaks[which], &sums, i, scale, exactly);
+    long double *scales = scales_of_sums(c, (tensor)t);
+    for (int64_t i = 0; i < c->cols; i++) measure_one(&peaks[which], &sums, i, scales[i], exactly);
+    free(scales);
   }
 }
 

@@ -92,6 +92,9 @@ const char *describe(const test_case *c);
 case_list read_cases(const char *directory);
 /* Cases without references, on both sides of the core's own block sizes. */
 case_list make_synthetic_cases(void);
+/* Cases whose rows are those of a small channels-first tensor: batch 2, H*W on both sides of a
+ * vector, as many channels. */
+case_list make_channel_cases(void);
 /* Such a case with everything that the operation takes; what it holds stays for ever. */
 test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
                               double mean, double spread);
@@ -135,6 +138,10 @@ typedef struct call_arguments {
 bool has_everyday_call(const test_case *c);
 layernorm_status call_everyday(const test_case *c, const call_arguments *a);
 layernorm_status call_general(const test_case *c, const call_arguments *a);
+
+/* The instruction set in use, which has to be the one that LAYERNORM_ISA names; NULL, with a line
+ * that says so, if this CPU lacks that. */
+const char *isa_of_test(const char *test);
 
 /* ---- Running a case (run.c, layout.c) --------------------------------------------------------- */
 
@@ -211,15 +218,20 @@ typedef struct peak {
 void measure(const test_case *c, const outputs *out, peak peaks[COLUMN_COUNT]);
 /* The dtype whose units count in a column: wide storage holds no more than what was computed. */
 layernorm_dtype unit_dtype(const test_case *c, column which);
-/* What the errors of an element of dx, in that row, or of dweight and dbias are at least measured
+/* What the errors of dx in a row, and those of dweight or dbias in each column, are at least measured
  * against. */
 long double scale_of_dx(const test_case *c, int64_t row);
-long double scale_of_vector(const test_case *c, tensor t);
+long double *scales_of_sums(const test_case *c, tensor t); /* to be freed */
 /* |value - expected| in units, expected being the exact value of the nearest of `dtype` and 1/256 of
  * its last place `residue` times, plus `initial`. An infinity or NaN has to be met: then 0, or else
  * infinity. */
 double error_of(double value, layernorm_dtype dtype, double nearest, int8_t residue, double initial,
                 long double unit);
+
+/* ---- Ways to run a case (variants.c) ---------------------------------------------------------- */
+
+/* Runs a case in every way that has to give the bits of its plain run. */
+void compare_variants(const test_case *c, const outputs *plain);
 
 /* ---- Processes (process.c) -------------------------------------------------------------------- */
 
@@ -229,9 +241,6 @@ typedef struct setting {
 
 extern const char *const isa_names[]; /* ends in NULL */
 bool cpu_has(const char *isa);
-/* The instruction set in use, which has to be the one that LAYERNORM_ISA names; NULL, with a line
- * that says so, if this CPU lacks that. */
-const char *isa_of_test(const char *test);
 /* Runs this program again with one argument and its standard output written to `output` unless that
  * is NULL. Returns the exit status, or 128 + the signal that ended it. */
 int run_again(const char *argument, setting environment, FILE *output);

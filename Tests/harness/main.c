@@ -12,7 +12,7 @@ static const struct {
     {"accuracy", test_accuracy, false},       {"arguments", test_arguments, false},
     {"same_bits", test_same_bits, false},     {"same_bits_worker", same_bits_worker, true},
     {"environment", test_environment, false}, {"environment_worker", environment_worker, true},
-    {"threads", test_threads, false},
+    {"threads", test_threads, false},         {"gradient_sums", test_gradient_sums, false},
 };
 
 int main(int argc, char **argv) {

@@ -34,18 +34,6 @@ bool cpu_has(const char *isa) {
   return false;
 }
 
-const char *isa_of_test(const char *test) {
-  const char *forced = getenv("LAYERNORM_ISA");
-  if (forced != NULL && !cpu_has(forced)) {
-    printf("%s: NOT RUN under %s, which this CPU does not have\n", test, forced);
-    return NULL;
-  }
-  const char *isa = layernorm_isa();
-  check(isa != NULL && (forced == NULL || strcmp(isa, forced) == 0), "%s runs, not %s",
-        isa ? isa : layernorm_last_error(), forced ? forced : "any");
-  return isa ? isa : "no instruction set";
-}
-
 int run_again(const char *argument, setting environment, FILE *output) {
   fflush(NULL);
   pid_t child = fork();

@@ -80,10 +80,10 @@ static tensor place_of(const run_options *o, tensor t) {
 
 static const char *text_of(const test_case *c, const run_options *o) {
   static char text[512];
-  int length = snprintf(text, sizeof text, "%s [%s: %s call, batch %d, %s guard page, shifts",
-                        describe(c), o->what ? o->what : "plain",
-                        is_general(c, o) ? "general" : "everyday", (int)o->batch,
-                        o->where == ENDS_AT_GUARD ? "ends at" : "begins after");
+  int length =
+      snprintf(text, sizeof text, "%s [%s: %s call, batch %d, %s guard page, shifts", describe(c),
+               o->what ? o->what : "plain", is_general(c, o) ? "general" : "everyday",
+               (int)o->batch, o->where == ENDS_AT_GUARD ? "ends at" : "begins after");
   for (int t = X; t < TENSOR_COUNT; t++)
     length += snprintf(text + length, sizeof text - (size_t)length, " %d", (int)o->shift[t]);
   snprintf(text + length, sizeof text - (size_t)length, "]");
@@ -153,7 +153,8 @@ outputs run(const test_case *c, const run_options *options) {
       p.spans[t] = p.spans[home];
     }
   }
-  layernorm_status status = general ? call_general(c, &p.arguments) : call_everyday(c, &p.arguments);
+  layernorm_status status =
+      general ? call_general(c, &p.arguments) : call_everyday(c, &p.arguments);
   check(status == LAYERNORM_SUCCESS, "%s: %s (%s)", text, layernorm_status_string(status),
         layernorm_last_error());
   outputs out = {{NULL}};

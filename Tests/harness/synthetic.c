@@ -145,3 +145,27 @@ case_list make_synthetic_cases(void) {
   if (list.count > CASES_AT_MOST) die("too many synthetic cases");
   return list;
 }
+
+case_list make_channel_cases(void) {
+  static const int64_t widths[] = {1, 15, 16, 17, 49, 64, 100}; /* H*W */
+  static const int64_t channels[] = {3, 16, 65, 257, 1025};
+  static const char *const ops[] = {"layer_forward", "layer_backward", "rms_forward",
+                                    "rms_backward", "layer_add_forward"};
+  enum {
+    BATCH = 2,
+    WIDTHS = sizeof widths / sizeof *widths,
+    CHANNELS = sizeof channels / sizeof *channels,
+    OPS = sizeof ops / sizeof *ops
+  };
+  case_list list = {calloc(OPS * WIDTHS * CHANNELS, sizeof *list.cases), 0};
+  for (int op = 0; op < OPS; op++)
+    for (int w = 0; w < WIDTHS; w++)
+      for (int k = 0; k < CHANNELS; k++) { /* each dtype comes to each width and each number */
+        layernorm_dtype dtype = (layernorm_dtype)(LAYERNORM_F32 + (op + 3 * w + k) % 4);
+        list.cases[list.count] =
+            make_synthetic_case(ops[op], dtype, BATCH * widths[w], channels[k], 1e3, 1);
+        snprintf(list.cases[list.count++].distribution, sizeof list.cases->distribution,
+                 "channels");
+      }
+  return list;
+}

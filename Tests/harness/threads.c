@@ -17,51 +17,56 @@ enum {
   SECONDS_AT_MOST = 60
 };
 
-/* A case and the y that one thread has computed. */
+/* A case and what one thread has computed. */
 typedef struct job {
   test_case c;
-  unsigned char *y;
-  size_t bytes;
+  unsigned char *results[TENSOR_COUNT];
 } job;
 
 typedef struct job_list {
   job *jobs;
   int count;
   const job *parallel; /* one that is worth more than one thread */
+  const job *backward; /* and one that has sums over rows besides */
 } job_list;
 
-static layernorm_status forward(const test_case *c, void *y) {
-  layernorm_forward_args args = LAYERNORM_FORWARD_ARGS_INIT;
-  args.x_dtype = c->x_dtype;
-  args.rows = c->rows;
-  args.cols = c->cols;
-  args.x = c->data[X];
-  args.weight = c->data[WEIGHT];
-  args.bias = c->data[BIAS];
-  args.y = y;
-  return layernorm_forward(&args);
+static size_t bytes_of(const test_case *c, tensor t) {
+  return (size_t)count_of(c, t) * dtype_size(dtype_of(c, t));
+}
+
+/* The outputs, in memory of this call; false if the library fails. */
+static bool compute(const test_case *c, unsigned char *results[TENSOR_COUNT]) {
+  call_arguments arguments = {.batch = 1};
+  for (int t = X; t < TENSOR_COUNT; t++) {
+    results[t] = is_output(c, (tensor)t) ? allocate(bytes_of(c, (tensor)t)) : NULL;
+    arguments.at[t] = results[t] ? results[t] : (unsigned char *)c->data[t];
+  }
+  return call_general(c, &arguments) == LAYERNORM_SUCCESS;
 }
 
 static bool comes_out_the_same(const job *j) {
-  unsigned char *y = malloc(j->bytes);
-  bool same = y != NULL && forward(&j->c, y) == LAYERNORM_SUCCESS && memcmp(y, j->y, j->bytes) == 0;
-  free(y);
+  unsigned char *results[TENSOR_COUNT];
+  bool same = compute(&j->c, results);
+  for (int t = X; t < TENSOR_COUNT; t++) {
+    if (results[t] != NULL)
+      same = memcmp(results[t], j->results[t], bytes_of(&j->c, (tensor)t)) == 0 && same;
+    free(results[t]);
+  }
   return same;
 }
 
 static job_list make_jobs(void) {
   case_list cases = make_synthetic_cases();
-  job_list list = {calloc((size_t)cases.count, sizeof *list.jobs), 0, NULL};
+  job_list list = {calloc((size_t)cases.count, sizeof *list.jobs), 0, NULL, NULL};
   layernorm_set_num_threads(1);
   for (int i = 0; i < cases.count; i++) {
     const test_case *c = &cases.cases[i];
     if (c->rows * c->cols > 1 << 20) continue;
     job *j = &list.jobs[list.count++];
     j->c = *c;
-    j->bytes = (size_t)count_of(c, Y) * dtype_size(c->y_dtype);
-    j->y = malloc(j->bytes);
-    check(forward(c, j->y) == LAYERNORM_SUCCESS, "%s: %s", describe(c), layernorm_last_error());
-    if (c->rows > 100 && c->x_dtype == LAYERNORM_F32 && list.parallel == NULL) list.parallel = j;
+    check(compute(c, j->results), "%s: %s", describe(c), layernorm_last_error());
+    const job **large = c->op->is_backward ? &list.backward : &list.parallel;
+    if (c->rows * c->cols > 1 << 18 && c->x_dtype == LAYERNORM_F32 && *large == NULL) *large = j;
   }
   return list;
 }
@@ -136,7 +141,7 @@ static void many_callers(const job_list *list) {
 static void compute_in_child(const job_list *list) {
   alarm(SECONDS_AT_MOST);
   layernorm_set_num_threads(3);
-  bool same = comes_out_the_same(list->parallel) && comes_out_the_same(list->parallel);
+  bool same = comes_out_the_same(list->parallel) && comes_out_the_same(list->backward);
   _exit(!same ? 1 : thread_count() != 3 ? 2 : 0);
 }
 
@@ -178,6 +183,8 @@ static void a_host(const job_list *list) {
   float x[4] = {1, 2, 3, 4}, y[4];
   check(layernorm_forward_f32(1, 4, x, NULL, NULL, 1, y, NULL, NULL) == LAYERNORM_SUCCESS, "small");
   check(pool.calls == 1, "small work went to the host's threads");
+  check(comes_out_the_same(list->backward), "backward on the host's threads: other bits");
+  check(pool.calls > 1, "backward did not go to the host's threads");
   layernorm_set_num_threads(1);
   check(comes_out_the_same(list->parallel), "a host, 1 thread: other bits");
   layernorm_set_num_threads(3);

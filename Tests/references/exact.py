@@ -61,7 +61,7 @@ def row_gradient(norm: str, normalized: list, rstd, dy: list, weight) -> list:
     """dx of one row."""
     cols = len(normalized)
     g = dy if weight is None else [value * factor for value, factor in zip(dy, weight)]
-    if cols == 1 and norm == LAYER:
+    if cols == 1 and norm == LAYER and normalized == [0]:
         return [0 * g[0]]  # also where eps = 0 makes rstd infinite
     mean = sum(g, mpq(0)) / cols if norm == LAYER else mpq(0)
     projection = sum((a * b for a, b in zip(g, normalized)), mpq(0)) / cols
