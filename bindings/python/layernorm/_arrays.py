@@ -90,6 +90,14 @@ def check_dtype(array: Array, name: str, dtype: np.dtype[Any], whose: str) -> No
         raise TypeError(f"{name} has dtype {array.dtype}; it must be that of {whose}, {dtype}")
 
 
+def as_output_vector(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """As as_output(), of what the library has no strides for."""
+    array = as_output(value, name, shape)
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name} must be contiguous and aligned")
+    return array
+
+
 def as_vector(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """`value` as a contiguous array of that shape: what the library has no strides for."""
     array = as_input(value, name)
@@ -112,36 +120,37 @@ def as_params(
     return weight, bias, DTYPES[(bias if weight is None else weight).dtype]
 
 
-def normalized_axes(x: Array, normalized_shape: Any, axis: Any) -> range:
-    """The axes of x that are normalized together: the last ones, or `axis` alone."""
-    if x.ndim == 0:
+def normalized_axes(shape: tuple[int, ...], normalized_shape: Any, axis: Any) -> range:
+    """The axes of x, of that shape, that are normalized together: the last ones, or `axis`."""
+    ndim = len(shape)
+    if ndim == 0:
         raise ValueError("x must have at least one dimension")
     if axis is not None:
-        return _one_axis(x, normalized_shape, axis)
+        if normalized_shape is not None:
+            raise ValueError("axis takes the place of normalized_shape: only one can be given")
+        return _one_axis(ndim, axis)
     if normalized_shape is None:
-        return range(x.ndim - 1, x.ndim)
+        return range(ndim - 1, ndim)
     sizes = (normalized_shape,) if hasattr(normalized_shape, "__index__") else normalized_shape
     try:
-        shape = tuple(map(index, sizes))
+        inner = tuple(map(index, sizes))
     except TypeError:
         raise TypeError(
             f"normalized_shape must be an int or a tuple of ints, not {normalized_shape!r}"
         ) from None
-    if not shape or x.shape[-len(shape) :] != shape:
-        raise ValueError(f"normalized_shape is {shape}; the shape of x, {x.shape}, must end in it")
-    return range(x.ndim - len(shape), x.ndim)
+    if not inner or shape[-len(inner) :] != inner:
+        raise ValueError(f"normalized_shape is {inner}; the shape of x, {shape}, must end in it")
+    return range(ndim - len(inner), ndim)
 
 
-def _one_axis(x: Array, normalized_shape: Any, axis: Any) -> range:
-    if normalized_shape is not None:
-        raise ValueError("axis takes the place of normalized_shape: only one can be given")
+def _one_axis(ndim: int, axis: Any) -> range:
     try:
         number = index(axis)
     except TypeError:
         raise TypeError(f"axis must be an int, not {type(axis).__name__}") from None
-    if not -x.ndim <= number < x.ndim:
-        raise ValueError(f"axis is {number}; x has {x.ndim} dimensions")
-    number %= x.ndim
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis is {number}; x has {ndim} dimensions")
+    number %= ndim
     return range(number, number + 1)
 
 

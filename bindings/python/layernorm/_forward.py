@@ -3,13 +3,15 @@
 from ctypes import addressof, c_float, sizeof
 from functools import lru_cache
 from math import prod
-from typing import Any, Final, NamedTuple
+from operator import index
+from typing import Any, Final
 
 import numpy as np
 from numpy import empty, ndarray
 
 from ._arrays import (
     DTYPES,
+    Array,
     as_input,
     as_input_like,
     as_output,
@@ -23,46 +25,49 @@ from ._arrays import (
     stats_dtype,
 )
 from ._layout import lay_out
-from ._library import DType, ForwardArgs, Norm, Status, check, library, packers
+from ._library import RMS, DType, ForwardArgs, Status, check, library, packer
 
 _forward: Final = library.layernorm_forward
-_head, _addresses = packers(ForwardArgs)
-_pack_head: Final = _head.pack
-_pack_addresses: Final = _addresses.pack
+_pack_head: Final = packer(ForwardArgs, "struct_size", "cols").pack
+_pack_addresses: Final = packer(ForwardArgs, "x", "sum_strides").pack
+_PLAIN: Final = {"x", "weight", "bias", "y"}
+_ADDED: Final = {"residual", "x_bias", "sum"}
+_pack_plain: Final = packer(ForwardArgs, "x", "sum_strides", _PLAIN).pack
+_pack_plain_added: Final = packer(ForwardArgs, "x", "sum_strides", _PLAIN | _ADDED).pack
 _SIZE: Final = sizeof(ForwardArgs)
-# Plain ints: an enum's member takes a tenth of a microsecond to look up.
 _SUCCESS: Final = int(Status.SUCCESS)
-_F64: Final = int(DType.F64)
-_PLAIN: Final = {dtype: int(code) for dtype, code in DTYPES.items()}
+_PLAIN_DTYPES: Final = dict(DTYPES)  # without bfloat16, which is not in it yet
 
 
-class Pinned(NamedTuple):
-    """weight and bias of one shape, with their addresses."""
+class Pinned:
+    """weight and bias, of one dtype and contiguous, with their addresses."""
 
-    shape: tuple[int, ...]
-    dtype: int
-    weight: int
-    bias: int
+    def __init__(self, weight: Array | None, bias: Array | None, dtype: DType) -> None:
+        self.arrays = weight, bias
+        self.plain = int(dtype), pointer(weight), pointer(bias)
+
+    def __reduce__(self) -> Any:  # a copy's arrays are elsewhere
+        return Pinned, (*self.arrays, DType(self.plain[0]))
 
 
 def forward(
     norm: int,
     flags: int,
-    x: Any,
     normalized_shape: Any,
     axis: Any,
     weight: Any,
     bias: Any,
+    pinned: Pinned | None,
     eps: Any,
+    x: Any,
     out: Any,
     return_stats: bool,
     added: tuple[Any, Any, Any] | None = None,
-    pinned: Pinned | None = None,
 ) -> Any:
     """y; in a tuple, if there are more: the sum if something is `added`, which is residual, x_bias
     and sum_out; mean, which RMSNorm does not have, and rstd. `pinned`, if given, is of weight and
     bias."""
-    if type(x) is ndarray and axis is None and not return_stats:
+    if type(x) is ndarray and axis is None and isinstance(eps, float) and not return_stats:
         # Contiguous writable arrays of one dtype, over the last dimensions, are done in a fifth of
         # the time that it takes to look at everything that the arguments may be. Whatever is not
         # that, or is wrong, raises or has a status, with nothing written, and goes the general
@@ -70,49 +75,38 @@ def forward(
         try:
             dtype = x.dtype
             shape = x.shape
-            weight_at = bias_at = residual_at = x_bias_at = sum_at = param_dtype = 0
-            if pinned is not None:
-                inner, param_dtype, weight_at, bias_at = pinned
-                if shape[-len(inner) :] != inner:
-                    raise ValueError
-            else:
-                dims = 1
-                if normalized_shape is not None:
-                    dims = len(normalized_axes(x, normalized_shape, None))
-                inner = shape[-dims:]
+            if normalized_shape is not None and type(normalized_shape) is not int:
+                normalized_shape = tuple(map(index, normalized_shape))
+            param_dtype, weight_at, bias_at = (0, 0, 0) if pinned is None else pinned.plain
+            head, inner = _plain_head(norm, flags, dtype, param_dtype, shape, normalized_shape, eps)
+            if pinned is None:
                 if weight is not None:
                     weight_at = _address(weight, dtype, inner)
                 if bias is not None:
                     bias_at = _address(bias, dtype, inner)
-            if out is None:
-                y = empty(shape, dtype)
-                y_at = addressof(from_buffer(y))
+            y = empty(shape, dtype) if out is None else out
+            if type(y) is not ndarray or y.dtype != dtype or y.shape != shape:
+                raise TypeError
+            x_at, y_at = addressof(from_buffer(x)), addressof(from_buffer(y))
+            if added is None:
+                if _forward(head + _pack_plain(x_at, weight_at, bias_at, y_at)) == _SUCCESS:
+                    return y
             else:
-                y = out
-                y_at = _address(out, dtype, shape)
-            if added is not None:
                 residual, x_bias, total = added
                 residual_at = _address(residual, dtype, shape)
-                if x_bias is not None:
-                    x_bias_at = _address(x_bias, dtype, inner)
+                x_bias_at = 0 if x_bias is None else _address(x_bias, dtype, inner)
                 if total is None:
                     total = empty(shape, dtype)
                 sum_at = _address(total, dtype, shape)
-            # fmt: off
-            status = _forward(
-                _plain_head(norm, flags, dtype, param_dtype, shape, len(inner), eps)
-                + _pack_addresses(
-                    addressof(from_buffer(x)), 0, weight_at, bias_at, y_at, 0, 0, 0,
-                    residual_at, 0, x_bias_at, sum_at, 0,
+                addresses = _pack_plain_added(
+                    x_at, weight_at, bias_at, y_at, residual_at, x_bias_at, sum_at
                 )
-            )
-            # fmt: on
-            if status == _SUCCESS:
-                return y if added is None else (y, total)
+                if _forward(head + addresses) == _SUCCESS:
+                    return y, total
         except Exception:
             pass
     return _any_forward(
-        norm, flags, x, normalized_shape, axis, weight, bias, eps, out, return_stats, added
+        norm, flags, normalized_shape, axis, weight, bias, eps, x, out, return_stats, added
     )
 
 
@@ -122,37 +116,40 @@ def _address(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
     return addressof(from_buffer(array))
 
 
-@lru_cache(maxsize=256, typed=True)
+@lru_cache(maxsize=256)
 def _plain_head(
     norm: int,
     flags: int,
     dtype: np.dtype[Any],
     param_dtype: int,
     shape: tuple[int, ...],
-    dims: int,
-    eps: Any,
-) -> bytes:
-    code = _PLAIN[dtype]
-    eps = eps if code == _F64 else c_float(eps).value
+    normalized_shape: int | tuple[int, ...] | None,
+    eps: float,
+) -> tuple[bytes, tuple[int, ...]]:
+    """What a call with contiguous arrays of one dtype begins with, and the shape of weight."""
+    code = _PLAIN_DTYPES[dtype]
+    dims = len(normalized_axes(shape, normalized_shape, None))
     rows, cols = prod(shape[:-dims]), prod(shape[-dims:])
-    return _pack_head(_SIZE, eps, flags, norm, code, code, param_dtype, 1, rows, cols)
+    eps = eps if code == DType.F64 else c_float(eps).value
+    head = _pack_head(_SIZE, eps, flags, norm, code, code, param_dtype, 1, rows, cols)
+    return head, shape[-dims:]
 
 
 def _any_forward(
     norm: int,
     flags: int,
-    x: Any,
     normalized_shape: Any,
     axis: Any,
     weight: Any,
     bias: Any,
     eps: Any,
+    x: Any,
     out: Any,
     return_stats: bool,
     added: tuple[Any, Any, Any] | None,
 ) -> Any:
     x = as_input(x, "x")
-    axes = normalized_axes(x, normalized_shape, axis)
+    axes = normalized_axes(x.shape, normalized_shape, axis)
     inner = x.shape[axes.start : axes.stop]
     weight, bias, param_dtype = as_params(inner, weight, bias)
     y = empty(x.shape, x.dtype) if out is None else as_output(out, "out", x.shape)
@@ -173,7 +170,7 @@ def _any_forward(
         results.append(total if sum_out is None else sum_out)
     if return_stats:
         lead = x.shape[: axes.start] + x.shape[axes.stop :]
-        if norm != Norm.RMS:
+        if norm != RMS:
             mean = empty(lead, stats_dtype(x))
             results.append(mean)
         rstd = empty(lead, stats_dtype(x))

@@ -1,85 +1,43 @@
-"""The operations on arrays."""
+"""The norms, alone and fused with what is added before them."""
 
-from ctypes import addressof, c_float, sizeof
-from math import inf
-from numbers import Real
-from typing import Any, Final, Literal, TypeVar, overload
+from __future__ import annotations
 
-import numpy as np
-from numpy import empty, ndarray
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ._arrays import (
-    DTYPES,
-    Array,
-    as_input,
-    as_output,
-    as_params,
-    from_buffer,
-    lay_out,
-    normalized_dims,
-)
-from ._dlpack import SupportsDLPack
-from ._library import DType, ForwardArgs, Norm, Status, check, library, packer
+from numpy.typing import NDArray
 
-_forward: Final = library.layernorm_forward
-_pack: Final = packer(ForwardArgs).pack
-_SIZE: Final = sizeof(ForwardArgs)
-# Plain ints: an enum's member takes a tenth of a microsecond to look up.
-_SUCCESS: Final = int(Status.SUCCESS)
-_LAYER: Final = int(Norm.LAYER)
-_F64: Final = int(DType.F64)
-_PLAIN: Final = {dtype: int(code) for dtype, code in DTYPES.items()}
+from ._forward import forward
+from ._library import LAYER, RMS, WEIGHT_OFFSET
+from ._types import Input, Shape
 
-_Input = ArrayLike | SupportsDLPack
-_Shape = int | tuple[int, ...] | list[int]
-_Out = TypeVar("_Out")
+if TYPE_CHECKING:
+    from ._types import Out, Sum
 
 
 @overload
 def layer_norm(
-    x: _Input,
-    normalized_shape: _Shape | None = None,
-    weight: _Input | None = None,
-    bias: _Input | None = None,
+    x: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    bias: Input | None = None,
     eps: float = 1e-5,
     *,
-    out: None = None,
+    axis: int | None = None,
+    out: Out | None = None,
     return_stats: Literal[False] = False,
-) -> NDArray[Any]: ...
+) -> Out: ...
 @overload
 def layer_norm(
-    x: _Input,
-    normalized_shape: _Shape | None = None,
-    weight: _Input | None = None,
-    bias: _Input | None = None,
+    x: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    bias: Input | None = None,
     eps: float = 1e-5,
     *,
-    out: None = None,
+    axis: int | None = None,
+    out: Out | None = None,
     return_stats: Literal[True],
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
-@overload
-def layer_norm(
-    x: _Input,
-    normalized_shape: _Shape | None = None,
-    weight: _Input | None = None,
-    bias: _Input | None = None,
-    eps: float = 1e-5,
-    *,
-    out: _Out,
-    return_stats: Literal[False] = False,
-) -> _Out: ...
-@overload
-def layer_norm(
-    x: _Input,
-    normalized_shape: _Shape | None = None,
-    weight: _Input | None = None,
-    bias: _Input | None = None,
-    eps: float = 1e-5,
-    *,
-    out: _Out,
-    return_stats: Literal[True],
-) -> tuple[_Out, NDArray[Any], NDArray[Any]]: ...
+) -> tuple[Out, NDArray[Any], NDArray[Any]]: ...
 def layer_norm(
     x: Any,
     normalized_shape: Any = None,
@@ -87,6 +45,7 @@ def layer_norm(
     bias: Any = None,
     eps: Any = 1e-5,
     *,
+    axis: Any = None,
     out: Any = None,
     return_stats: bool = False,
 ) -> Any:
@@ -114,6 +73,9 @@ def layer_norm(
         gamma and beta, of the shape normalized_shape; None for ones and zeros.
     eps
         0 or more, finite; rounded to float32 unless x is float64.
+    axis
+        The one dimension to normalize over in the place of normalized_shape, such as 1 for the
+        channels of [N, C, H, W]: weight and bias have the shape (x.shape[axis],).
     out
         Where y goes: a writable array of x's shape. It may be x itself; any other overlap is
         refused. None makes a new array of x's dtype.
@@ -134,92 +96,179 @@ def layer_norm(
     RuntimeError
         LAYERNORM_ISA names an instruction set that is unknown or that the CPU lacks.
     """
-    if type(x) is ndarray and not return_stats:
-        # Contiguous writable arrays of one dtype, over the last dimension, are done in a fifth of
-        # the time that it takes to look at everything that the arguments may be. Whatever is not
-        # that, or is wrong, raises or has a status, with nothing written, and goes the general
-        # way, which says what is wrong.
-        try:
-            dtype = x.dtype
-            shape = x.shape
-            code = _PLAIN[dtype]
-            cols = shape[-1]
-            y = empty(shape, dtype) if out is None else out
-            if normalized_shape is not None and normalized_dims(x, normalized_shape) != 1:
-                raise TypeError
-            if type(y) is not ndarray or y.dtype != dtype or y.shape != shape:
-                raise TypeError
-            weight_address = bias_address = 0
-            if weight is not None:
-                weight_address = _param_address(weight, dtype, cols)
-            if bias is not None:
-                bias_address = _param_address(bias, dtype, cols)
-            # fmt: off
-            status = _forward(_pack(
-                _SIZE, eps if code == _F64 else c_float(eps).value, 0, _LAYER, code, code, code,
-                1, x.size // cols, cols,
-                addressof(from_buffer(x)), 0, weight_address, bias_address,
-                addressof(from_buffer(y)), 0, 0, 0,
-            ))
-            # fmt: on
-            if status == _SUCCESS:
-                return y
-        except Exception:
-            pass
-    return _any_layer_norm(x, normalized_shape, weight, bias, eps, out, return_stats)
+    return forward(LAYER, 0, normalized_shape, axis, weight, bias, None, eps, x, out, return_stats)
 
 
-def _param_address(param: Any, dtype: np.dtype[Any], cols: int) -> int:
-    if type(param) is not ndarray or param.dtype != dtype or param.shape != (cols,):
-        raise TypeError
-    return addressof(from_buffer(param))
-
-
-def _any_layer_norm(
-    x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: Any, out: Any, return_stats: bool
+@overload
+def rms_norm(
+    x: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    weight_offset: bool = False,
+    out: Out | None = None,
+    return_stats: Literal[False] = False,
+) -> Out: ...
+@overload
+def rms_norm(
+    x: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    weight_offset: bool = False,
+    out: Out | None = None,
+    return_stats: Literal[True],
+) -> tuple[Out, NDArray[Any]]: ...
+def rms_norm(
+    x: Any,
+    normalized_shape: Any = None,
+    weight: Any = None,
+    eps: Any = 1e-5,
+    *,
+    axis: Any = None,
+    weight_offset: bool = False,
+    out: Any = None,
+    return_stats: bool = False,
 ) -> Any:
-    x = as_input(x, "x")
-    dims = normalized_dims(x, normalized_shape)
-    weight, bias, param_dtype = as_params(x.shape[-dims:], weight, bias)
-    y = empty(x.shape, x.dtype) if out is None else as_output(out, "out", x.shape)
-    layout = lay_out({"x": x}, {"out": y}, dims)
-    mean = rstd = None
-    if return_stats:
-        stats = np.float64 if x.dtype == np.float64 else np.float32
-        mean, rstd = empty(x.shape[:-dims], stats), empty(x.shape[:-dims], stats)
-    arguments = _pack(
-        _SIZE,
-        _rounded(eps, x),
-        0,
-        Norm.LAYER,
-        DTYPES[x.dtype],
-        DTYPES[y.dtype],
-        param_dtype,
-        layout.batch,
-        layout.rows,
-        layout.cols,
-        *layout.pointers("x"),
-        _pointer(weight),
-        _pointer(bias),
-        *layout.pointers("out"),
-        _pointer(mean),
-        _pointer(rstd),
+    """RMSNorm of x over its last dimensions (Zhang, Sennrich 2019, arXiv:1910.07467):
+
+        rstd = 1 / sqrt(sum(x**2) / n + eps)
+        y    = x * rstd * weight
+
+    With weight_offset, 1 + weight takes the place of weight, as in Gemma. The other parameters are
+    those of layer_norm(). Returns y, or with return_stats the tuple (y, rstd).
+    """
+    flags = WEIGHT_OFFSET if weight_offset else 0
+    return forward(
+        RMS, flags, normalized_shape, axis, weight, None, None, eps, x, out, return_stats
     )
-    check(_forward(arguments))
-    layout.store()
-    result = y if out is None else out
-    return (result, mean, rstd) if return_stats else result
 
 
-def _rounded(eps: Any, x: Array) -> float:
-    if not isinstance(eps, Real):
-        raise TypeError(f"eps must be a number, not {type(eps).__name__}")
-    try:
-        exact = float(eps)
-    except OverflowError:  # an int
-        exact = inf
-    return exact if x.dtype == np.float64 else c_float(exact).value
+@overload
+def add_layer_norm(
+    x: Input,
+    residual: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    bias: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    x_bias: Input | None = None,
+    out: Out | None = None,
+    sum_out: Sum | None = None,
+    return_stats: Literal[False] = False,
+) -> tuple[Out, Sum]: ...
+@overload
+def add_layer_norm(
+    x: Input,
+    residual: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    bias: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    x_bias: Input | None = None,
+    out: Out | None = None,
+    sum_out: Sum | None = None,
+    return_stats: Literal[True],
+) -> tuple[Out, Sum, NDArray[Any], NDArray[Any]]: ...
+def add_layer_norm(
+    x: Any,
+    residual: Any,
+    normalized_shape: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    eps: Any = 1e-5,
+    *,
+    axis: Any = None,
+    x_bias: Any = None,
+    out: Any = None,
+    sum_out: Any = None,
+    return_stats: bool = False,
+) -> Any:
+    """Residual addition and layer norm in one pass:
+
+        sum = x + residual, or (x + x_bias) + residual, rounded to the dtype of x
+        y   = layer_norm(sum, normalized_shape, weight, bias, eps)
+
+    with the same bits as the two steps one after the other. Further to what layer_norm() has:
+
+    Parameters
+    ----------
+    residual
+        Of the shape and dtype of x; np.broadcast_to() makes one of a smaller array without a copy.
+    x_bias
+        The bias of the layer that x comes from: of the shape normalized_shape, and x's dtype.
+    out, sum_out
+        Where y and the sum go. Each may be x or residual itself.
+
+    Returns
+    -------
+    The tuple (y, sum), or with return_stats (y, sum, mean, rstd).
+    """
+    added = residual, x_bias, sum_out
+    return forward(
+        LAYER, 0, normalized_shape, axis, weight, bias, None, eps, x, out, return_stats, added
+    )
 
 
-def _pointer(array: Array | None) -> int:
-    return 0 if array is None else array.ctypes.data
+@overload
+def add_rms_norm(
+    x: Input,
+    residual: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    weight_offset: bool = False,
+    x_bias: Input | None = None,
+    out: Out | None = None,
+    sum_out: Sum | None = None,
+    return_stats: Literal[False] = False,
+) -> tuple[Out, Sum]: ...
+@overload
+def add_rms_norm(
+    x: Input,
+    residual: Input,
+    normalized_shape: Shape | None = None,
+    weight: Input | None = None,
+    eps: float = 1e-5,
+    *,
+    axis: int | None = None,
+    weight_offset: bool = False,
+    x_bias: Input | None = None,
+    out: Out | None = None,
+    sum_out: Sum | None = None,
+    return_stats: Literal[True],
+) -> tuple[Out, Sum, NDArray[Any]]: ...
+def add_rms_norm(
+    x: Any,
+    residual: Any,
+    normalized_shape: Any = None,
+    weight: Any = None,
+    eps: Any = 1e-5,
+    *,
+    axis: Any = None,
+    weight_offset: bool = False,
+    x_bias: Any = None,
+    out: Any = None,
+    sum_out: Any = None,
+    return_stats: bool = False,
+) -> Any:
+    """Residual addition and RMSNorm in one pass: add_layer_norm() with rms_norm() in the place of
+    layer_norm().
+
+    Returns the tuple (y, sum), or with return_stats (y, sum, rstd).
+    """
+    added = residual, x_bias, sum_out
+    flags = WEIGHT_OFFSET if weight_offset else 0
+    return forward(
+        RMS, flags, normalized_shape, axis, weight, None, None, eps, x, out, return_stats, added
+    )

@@ -5,7 +5,15 @@ import weakref
 
 import numpy as np
 import pytest
-from layernorm import _dlpack, layer_norm
+from layernorm import (
+    _dlpack,
+    add_layer_norm,
+    add_rms_norm,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from ml_dtypes import bfloat16
 from reference import DTYPES, normal, same_bits
 
@@ -50,6 +58,43 @@ def test_inputs(dtype, versioned):
     exporters = [Exporter(array, versioned) for array in (x, weight, bias)]
     assert same_bits(layer_norm(exporters[0], None, *exporters[1:]), expected)
     assert same_bits(layer_norm(exporters[0], 10, weight, exporters[2]), expected)
+
+
+@dtypes
+@versions
+@pytest.mark.parametrize(
+    ("function", "tensors", "params"),
+    [
+        (rms_norm, ["x"], ["weight"]),
+        (add_layer_norm, ["x", "residual"], ["weight", "bias", "x_bias"]),
+        (add_rms_norm, ["x", "residual"], ["weight", "x_bias"]),
+        (layer_norm_backward, ["dy", "x", "dsum"], ["weight"]),
+        (rms_norm_backward, ["dy", "x", "dsum"], ["weight"]),
+    ],
+)
+def test_inputs_of_every_function(dtype, versioned, function, tensors, params):
+    shapes = dict.fromkeys(tensors, (4, 10)) | dict.fromkeys(params, (10,))
+    arrays = {key: normal(shape, dtype, n) for n, (key, shape) in enumerate(shapes.items())}
+    exporters = {key: Exporter(array, versioned) for key, array in arrays.items()}
+    for result, wanted in zip(function(**exporters), function(**arrays)):
+        assert same_bits(result, wanted)
+
+
+@dtypes
+def test_outputs_of_every_function(dtype):
+    x, residual, weight = normal((4, 10), dtype), normal((4, 10), dtype, 1), normal(10, dtype, 2)
+    for function, names in (
+        (add_layer_norm, ["out", "sum_out"]),
+        (layer_norm_backward, ["dx", "dweight", "dbias"]),
+    ):
+        expected = function(x, residual, None, weight)
+        places = {key: np.zeros_like(array) for key, array in zip(names, expected)}
+        exporters = {key: Exporter(array) for key, array in places.items()}
+        results = function(x, residual, None, weight, **exporters)
+        for result, exporter in zip(results, exporters.values()):
+            assert result is exporter
+        for array, wanted in zip(places.values(), expected):
+            assert same_bits(array, wanted)
 
 
 @dtypes

@@ -40,19 +40,40 @@ def test_enums(name, declared):
     assert values == {prefix + member.name: str(member.value) for member in declared}
 
 
-def test_forward_args():
-    (body,) = re.findall(r"typedef struct layernorm_forward_args \{(.*?)\}", CODE, re.DOTALL)
+def test_flags():
+    values = dict(re.findall(r"#define LAYERNORM_FLAG_(\w+) (\d+)u", CODE))
+    assert values == {member.name: str(member.value) for member in _library.Flag}
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [("forward_args", _library.ForwardArgs), ("backward_args", _library.BackwardArgs)],
+)
+def test_structs(name, declared):
+    (body,) = re.findall(rf"typedef struct layernorm_{name} \{{(.*?)\}}", CODE, re.DOTALL)
     fields = [
         (name, c_void_p if "*" in kind else TYPES[kind.strip()])
         for kind, name in re.findall(r"(\w[\w\s]*[\s*]+)(\w+);", body)
     ]
-    assert fields == _library.ForwardArgs._fields_
+    assert fields == declared._fields_
+
+
+@pytest.mark.parametrize("given", [None, {"x", "sum"}])
+def test_packer(given):
+    args, first, last = _library.ForwardArgs, "rows", "sum_strides"
+    names = [name for name, _ in args._fields_]
+    packed = names[names.index(first) :]
+    values = {name: number for number, name in enumerate(packed, start=1)}
+    if given is not None:
+        values = {name: value for name, value in values.items() if name in given}
+    data = _library.packer(args, first, last, given).pack(*values.values())
+    assert bytes(args(**values))[getattr(args, first).offset :] == data
 
 
 def test_prototypes():
     found = re.findall(r"^([\w ]+[\s*])(layernorm_\w+)\(([^()]*)\);", CODE, re.MULTILINE)
     declared = {name: (result, arguments) for result, name, arguments in found}
-    everyday = {f"layernorm_forward_{dtype}" for dtype in ("f32", "f64", "f16", "bf16")}
+    everyday = {name for name in declared if re.search(r"_(f32|f64|f16|bf16)$", name)}
     assert declared.keys() - everyday == _library._PROTOTYPES.keys()
     for name, (result, arguments) in _library._PROTOTYPES.items():
         c_result, c_arguments = declared[name]
@@ -60,7 +81,7 @@ def test_prototypes():
         kinds = []
         for argument in c_arguments.split(","):
             kind = argument.strip().rpartition(" ")[0] if argument.strip() != "void" else ""
-            if "layernorm_forward_args" in kind:
+            if re.search(r"layernorm_\w+_args", kind):
                 kinds.append(c_char_p)
             elif "void" in kind:
                 kinds.append(c_void_p)
