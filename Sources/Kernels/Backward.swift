@@ -81,16 +81,22 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: The sums of a row
 
+  /// rstd as given; nil where it is not, or is so near the ends of its range that it may have lost digits.
+  @inline(__always) private func givenRstd(at position: RowPosition) -> C? {
+    guard let given = work.pointee.rstd?.assumingMemoryBound(to: C.self)[position.row],
+      given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd
+    else { return nil }
+    return given
+  }
+
   /// nil for a row whose sums do not fit C's range, or that is not finite.
   @inline(never) private func gradient(at position: RowPosition) -> Gradient? {
     let x = Row<T, C>(position.pointer(in: work.pointee.x, of: T.self))
     let center: C
     var mean: C.Wide?
     let rstd: C.Wide
-    if let given = work.pointee.rstd?.assumingMemoryBound(to: C.self)[position.row] {
-      guard given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd else {
-        return nil
-      }
+    if work.pointee.rstd != nil {
+      guard let given = givenRstd(at: position) else { return nil }
       rstd = C.Wide(given)
       center = work.pointee.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero
     } else {
@@ -107,8 +113,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       centers: centers, x: x, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: C.self), weight: weight, count: count,
       reciprocalCount: reciprocalCount, center: center, mean: mean, rstd: rstd,
-      outerRstd: rstd.narrow)
-    return gradient.isFinite ? gradient : nil
+      outerRstd: rstd.narrow, eps: work.pointee.eps)
+    return gradient.isInRange ? gradient : nil
   }
 
   /// In float64, of the scaled row, whose statistics are found again.
@@ -120,13 +126,18 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       centers
       ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.pointee.eps)
       : ScaledMoments<T>(RMSNorm.self, x, count: count, eps: work.pointee.eps)
+    // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
+    var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
+    var rstd = scaled.factor
+    if let given = givenRstd(at: position), scaled.row.scale != 1 || outerRstd == outerRstd {
+      outerRstd = C.Wide(given).double
+      rstd = DoubleDouble(outerRstd) * DoubleDouble(1 / scaled.row.scale)
+    }
     return RowGradient(
       centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: Double.self), weight: weight, count: count,
       reciprocalCount: DoubleDouble(reciprocalOf: count), center: scaled.moments.center,
-      mean: scaled.moments.mean, rstd: scaled.factor,
-      // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
-      outerRstd: scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd)
+      mean: scaled.moments.mean, rstd: rstd, outerRstd: outerRstd, eps: work.pointee.eps)
   }
 
   // MARK: dx, dweight and dbias

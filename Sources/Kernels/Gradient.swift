@@ -24,8 +24,9 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   private let slope: C
   /// rstd of the row as it is, where x is scaled.
   private let outerRstd: C
-  /// Whether the sums are numbers; else the row has to be scaled, or holds NaN or infinity.
-  let isFinite: Bool
+  /// Whether the sums are numbers that have lost nothing to underflow; else the row has to be scaled, or
+  /// holds NaN or infinity.
+  let isInRange: Bool
 
   /// - Parameters:
   ///   - centers: LayerNorm; else RMSNorm, with a mean of 0.
@@ -35,7 +36,8 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   @inline(never)
   init<P: Element>(
     centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Row<P, C>, count: Int,
-    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C
+    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C,
+    eps: Double
   ) {
     var sums = GradientSums<X, G, P>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
@@ -45,20 +47,27 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
     let low =
       mean.map { $0 - C.Wide(center) }
       ?? (centers ? sums.deviations.total * reciprocalCount : zero)
-    let offset = zero - low * rstd
     let meanOfG = centers ? g * reciprocalCount : zero
-    let slope = (products * rstd + g * offset) * reciprocalCount
+    let slope = (products * rstd - g * (low * rstd)) * reciprocalCount
+    // As `Moments.center`, which a rounded mean leaves to be done; a row with nothing to find is constant.
+    let shift = C.Wide(center) * rstd
+    let dropsCenter =
+      mean == nil && low.double != 0
+      && (shift * shift).double < 1 - eps * (rstd * rstd).double
+    let offset = zero - (dropsCenter ? C.Wide(center) + low : low) * rstd
+    self.center = dropsCenter ? .zero : center
     self.x = x
     self.dy = dy
     self.addends = addends
-    self.center = center
     self.rstd = rstd.narrow
     self.rstdLow = (rstd - C.Wide(rstd.narrow)).narrow
     self.offset = offset.narrow
     self.meanOfG = meanOfG.narrow
     self.slope = -slope.narrow
     self.outerRstd = outerRstd
-    isFinite = (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
+    isInRange =
+      (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
+      && products.double.magnitude >= C.smallestProducts
   }
 
   /// What some columns of the row give: dy * normalized for dweight, dy for dbias.

@@ -84,6 +84,8 @@ protocol ComputeScalar {
   static var smallestEps: Double { get }
   /// A given rstd at or above this, or at or below its inverse, may have lost digits itself.
   static var largestRstd: Self { get }
+  /// A sum of products with deviations below this may have lost digits to underflow.
+  static var smallestProducts: Double { get }
 }
 
 extension ComputeScalar {
@@ -115,6 +117,7 @@ extension Float: ComputeScalar {
   @inline(__always) static var smallestVariance: Double { 0x1p-100 }
   @inline(__always) static var smallestEps: Double { 0x1p-70 }
   @inline(__always) static var largestRstd: Float { 0x1p120 }
+  @inline(__always) static var smallestProducts: Double { 0 }
 }
 
 extension Double: ComputeScalar {
@@ -140,4 +143,5 @@ extension Double: ComputeScalar {
   @inline(__always) static var smallestVariance: Double { 0x1p-900 }
   @inline(__always) static var smallestEps: Double { .infinity }
   @inline(__always) static var largestRstd: Double { 0x1p1000 }
+  @inline(__always) static var smallestProducts: Double { 0x1p-900 }
 }

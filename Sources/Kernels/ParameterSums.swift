@@ -14,7 +14,13 @@ struct ParameterSums<C: ComputeScalar> {
     dbias = dweight + (count &+ C.Vector.width &- 1) / C.Vector.width
   }
 
-  /// The terms of four rows, added up in pairs before they join the sums.
+  /// The terms of one row.
+  @inline(__always) func add(_ dy: C.Vector, _ normalized: C.Vector, at entry: Int) {
+    dweight[entry].add(dy, times: normalized)
+    dbias[entry].add(dy)
+  }
+
+  /// The terms of four rows, which pass through registers only once.
   @inline(__always)
   func add<X: RowSource, G: RowSource>(
     _ terms: (
@@ -22,21 +28,18 @@ struct ParameterSums<C: ComputeScalar> {
       RowGradient<X, G>.Terms
     ), at entry: Int
   ) where X.Compute == C {
-    let first = (terms.0.dy * terms.0.normalized).adding(terms.1.dy, times: terms.1.normalized)
-    let second = (terms.2.dy * terms.2.normalized).adding(terms.3.dy, times: terms.3.normalized)
-    dweight[entry].add(first)
-    dweight[entry].add(second)
-    dbias[entry].add(terms.0.dy + terms.1.dy)
-    dbias[entry].add(terms.2.dy + terms.3.dy)
-  }
-
-  /// The terms of one row, their products exactly.
-  @inline(__always) func add(_ dy: C.Vector, _ normalized: C.Vector, at entry: Int) {
-    let product = dy * normalized
-    let zero = C.Vector(repeating: .zero)
-    dweight[entry].add(product)
-    dweight[entry].add((zero - product).adding(dy, times: normalized))
-    dbias[entry].add(dy)
+    var dweight = self.dweight[entry]
+    var dbias = self.dbias[entry]
+    dweight.add(terms.0.dy, times: terms.0.normalized)
+    dbias.add(terms.0.dy)
+    dweight.add(terms.1.dy, times: terms.1.normalized)
+    dbias.add(terms.1.dy)
+    dweight.add(terms.2.dy, times: terms.2.normalized)
+    dbias.add(terms.2.dy)
+    dweight.add(terms.3.dy, times: terms.3.normalized)
+    dbias.add(terms.3.dy)
+    self.dweight[entry] = dweight
+    self.dbias[entry] = dbias
   }
 
   /// The same of part 0 or 1 of an entry of float32 columns; of all of one of float64 columns.

@@ -16,7 +16,8 @@ struct ScaledMoments<T: Element> {
       row = ScaledRow(row: elements, scale: 1)
       // As in IEEE arithmetic: inf - inf in the variance, or 1 / sqrt(inf).
       moments = Moments(
-        mean: DoubleDouble(range.sum), variance: DoubleDouble(N.centers ? .nan : range.sum))
+        mean: DoubleDouble(N.centers ? range.sum : 0),
+        variance: DoubleDouble(N.centers ? .nan : range.sum))
       factor = moments.variance.reciprocalSquareRoot
       unscaledMean = range.sum
       unscaledRstd = factor.high

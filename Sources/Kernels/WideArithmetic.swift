@@ -30,6 +30,8 @@ protocol WideLaneSums {
 
   init()
   mutating func add(_ vector: Vector)
+  /// Adds products, each rounded once at most, in twice the precision.
+  mutating func add(_ a: Vector, times b: Vector)
   /// Adds eight of the lanes, the first or the last; of sums that have eight, all.
   mutating func add(doubles: SIMD8<Double>, part: Int)
   mutating func add(_ other: Self)
@@ -60,6 +62,12 @@ struct DoubleLaneSums: WideLaneSums {
   @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
     low = low + ln_widen8(vector.lowHalf)
     high = high + ln_widen8(vector.highHalf)
+  }
+
+  /// A product of two float32 is exact in float64.
+  @inline(__always) mutating func add(_ a: SIMD16<Float>, times b: SIMD16<Float>) {
+    low = low + ln_widen8(a.lowHalf) * ln_widen8(b.lowHalf)
+    high = high + ln_widen8(a.highHalf) * ln_widen8(b.highHalf)
   }
 
   @inline(__always) mutating func add(doubles: SIMD8<Double>, part: Int) {
@@ -153,6 +161,12 @@ struct DoubleDoubleLaneSums: WideLaneSums {
     let part = sum - high
     low = low + ((high - (sum - part)) + (vector - part))
     high = sum
+  }
+
+  @inline(__always) mutating func add(_ a: SIMD8<Double>, times b: SIMD8<Double>) {
+    let product = a * b
+    add(product)
+    low = low + (SIMD8(repeating: 0) - product).adding(a, times: b)
   }
 
   @inline(__always) mutating func add(doubles: SIMD8<Double>, part _: Int) { add(doubles) }

@@ -75,9 +75,9 @@ struct NormArguments {
 
   /// An argument of the shape [cols]; nil for NULL.
   func parameter(
-    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ dtype: DType
+    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ dtype: DType, count: Int64? = nil
   ) throws(Failure) -> Tensor? {
-    pointer == nil ? nil : try Tensor(name, pointer, dtype, count: cols)
+    pointer == nil ? nil : try Tensor(name, pointer, dtype, count: count ?? cols)
   }
 
   /// An argument of the shape [batch][rows]; nil for NULL.
@@ -117,14 +117,16 @@ struct ForwardArguments {
     let yType = try DType(args.y_dtype, default: norm.xType, "y_dtype")
     try norm.checkMean(args.mean)
 
+    // Without rows, nothing of the parameters is read.
+    let read = norm.elements == 0 ? 0 : norm.cols
     x = try norm.tensor("x", args.x, norm.xType, args.x_strides)
     residual = try norm.optionalTensor(
       "residual", args.residual, norm.xType, args.residual_strides)
-    xBias = try norm.parameter("x_bias", args.x_bias, norm.xType)
+    xBias = try norm.parameter("x_bias", args.x_bias, norm.xType, count: read)
     sum = try norm.optionalTensor("sum", args.sum, norm.xType, args.sum_strides)
     y = try norm.tensor("y", args.y, yType, args.y_strides)
-    weight = try norm.parameter("weight", args.weight, norm.paramType)
-    bias = try norm.parameter("bias", args.bias, norm.paramType)
+    weight = try norm.parameter("weight", args.weight, norm.paramType, count: read)
+    bias = try norm.parameter("bias", args.bias, norm.paramType, count: read)
     mean = try norm.statistics("mean", args.mean)
     rstd = try norm.statistics("rstd", args.rstd)
 
@@ -177,7 +179,8 @@ struct BackwardArguments {
 
     dy = try norm.tensor("dy", args.dy, dyType, args.dy_strides)
     x = try norm.tensor("x", args.x, norm.xType, args.x_strides)
-    weight = try norm.parameter("weight", args.weight, norm.paramType)
+    weight = try norm.parameter(
+      "weight", args.weight, norm.paramType, count: norm.elements == 0 ? 0 : norm.cols)
     mean = try norm.statistics("mean", args.mean)
     rstd = try norm.statistics("rstd", args.rstd)
     dsum = try norm.optionalTensor("dsum", args.dsum, dyType, args.dsum_strides)
