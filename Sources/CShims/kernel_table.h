@@ -30,7 +30,9 @@ typedef struct ln_forward_work {
 /* Normalizes the rows begin ..< end. */
 typedef void (*ln_forward_kernel)(const ln_forward_work *work, int64_t begin, int64_t end);
 
-enum { LN_BACKWARD_GROUP = 4 };
+enum {
+  LN_BACKWARD_GROUP = 4
+};
 
 typedef struct ln_backward_work {
   int64_t cols;
@@ -50,7 +52,9 @@ typedef struct ln_backward_work {
 typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
                                    void *sums);
 
-enum { LN_SUM_BYTES = 128 };
+enum {
+  LN_SUM_BYTES = 128
+};
 
 /* Adds up the sums of `blocks` blocks, `block_bytes` apart, in a fixed tree (in their place), and
  * writes the gradient of weight or bias, [cols], in the compute type; `accumulates`: adds it to what is there. */
