@@ -18,7 +18,8 @@ typedef struct ln_forward_work {
   int64_t rows_per_batch;
   double eps;
   int32_t centers;      /* LayerNorm; else RMSNorm */
-  double weight_offset; /* added to each element of weight: 0 or 1 */
+  double weight_offset; /* added to each element of weight: -0.0 or 1 */
+  int32_t streams;      /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
   const void *weight; /* NULL: ones */
   const void *bias;   /* NULL: zeros */

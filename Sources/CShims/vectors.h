@@ -24,6 +24,23 @@ LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }
 LN_INLINE ln_float16 ln_narrow16(ln_double16 v) { return __builtin_convertvector(v, ln_float16); }
 
+/* Stores that go past the caches; the address is a multiple of the vector's size. They are ordered
+ * before what follows by ln_stream_fence. */
+LN_INLINE void ln_stream_float16(void *p, ln_float16 v) {
+  __builtin_nontemporal_store(v, (ln_float16 *)p);
+}
+LN_INLINE void ln_stream_double8(void *p, ln_double8 v) {
+  __builtin_nontemporal_store(v, (ln_double8 *)p);
+}
+LN_INLINE void ln_stream_ushort16(void *p, ln_ushort16 v) {
+  __builtin_nontemporal_store(v, (ln_ushort16 *)p);
+}
+LN_INLINE void ln_stream_fence(void) {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 /* a0 b0 a1 b1 ... of the lower or upper halves. */
 LN_INLINE ln_float16 ln_interleave_low16(ln_float16 a, ln_float16 b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -88,13 +105,12 @@ LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
   return (ln_float16)(__builtin_convertvector(h, ln_uint16) << 16);
 }
 
-/* Rounds to nearest, ties to even; a NaN stays one (quiet, upper payload kept). */
+/* Rounds to nearest, ties to even; a NaN stays one. */
 LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
   ln_uint16 u = (ln_uint16)f;
   ln_uint16 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  ln_uint16 quiet = (u >> 16) | 0x40;
-  ln_int16 nan = (u & 0x7fffffff) > 0x7f800000;
-  return __builtin_convertvector(nan ? quiet : rounded, ln_ushort16);
+  ln_uint16 quiet = 0x7fc0;
+  return __builtin_convertvector(f != f ? quiet : rounded, ln_ushort16);
 }
 
 /* IEEE binary16, subnormals and infinities included. Without F16C the exponent is re-biased by one

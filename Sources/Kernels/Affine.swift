@@ -2,10 +2,16 @@
 protocol Affine {
   associatedtype Compute: ComputeScalar
 
+  /// Combinations that seldom occur: little code is worth more than speed.
+  static var isRare: Bool { get }
   /// Of the columns index ..< index + width.
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector
   /// Of the vector that ends with a row of `count` columns; see `RowSource.loadLast`.
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector
+}
+
+extension Affine {
+  @inline(__always) static var isRare: Bool { false }
 }
 
 struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
@@ -37,6 +43,8 @@ struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
 
 /// Any combination, found out at run time: for those, and for rows, that have no kernel of their own.
 struct AnyAffine<P: Element, Compute: ComputeScalar>: Affine {
+  @inline(__always) static var isRare: Bool { true }
+
   let weight: Weight<P, Compute>
   let bias: Row<P, Compute>?
 

@@ -10,10 +10,25 @@ protocol Element {
   static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double>
   static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
 
+  /// The same past the caches, to an address that is a multiple of the vector's size.
+  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
+  static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
+
   static func loadFloat(_ source: UnsafePointer<Self>) -> Float
   static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
   static func loadDouble(_ source: UnsafePointer<Self>) -> Double
   static func storeDouble(_ value: Double, to destination: UnsafeMutablePointer<Self>)
+}
+
+extension Element {
+  @inline(__always)
+  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
+    storeFloats(vector, to: destination)
+  }
+  @inline(__always)
+  static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
+    storeDoubles(vector, to: destination)
+  }
 }
 
 @inline(__always)
@@ -28,6 +43,11 @@ private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePoin
 
 extension Float: Element {
   typealias Compute = Float
+
+  @inline(__always)
+  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
+    ln_stream_float16(destination, vector)
+  }
 
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Float>) -> SIMD16<Float> {
     loadUnaligned(source)
@@ -63,6 +83,11 @@ extension Float: Element {
 
 extension Double: Element {
   typealias Compute = Double
+
+  @inline(__always)
+  static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Double>) {
+    ln_stream_double8(destination, vector)
+  }
 
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Double>) -> SIMD16<Float> {
     ln_narrow16(loadUnaligned(source))
@@ -102,6 +127,10 @@ protocol HalfElement: Element where Compute == Float {
 }
 
 extension HalfElement {
+  @inline(__always)
+  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
+    ln_stream_ushort16(destination, narrow(vector))
+  }
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
     widen(loadUnaligned(source))
   }

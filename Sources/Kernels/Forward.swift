@@ -46,17 +46,64 @@ where A.Compute == T.Compute {
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
   }
 
+  /// First the statistics of some rows, then their normalization: so the long chain of operations from
+  /// the sums of a row to its rstd goes on while the sums of the next rows are taken.
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
+    let largestGroup = 8
+    let rowBytes = count &* MemoryLayout<T>.stride
+    let group = rowBytes <= 2048 ? largestGroup : 1
+    withUnsafeTemporaryAllocation(of: Prepared.self, capacity: largestGroup) { prepared in
+      let prepared = prepared.baseAddress.unsafelyUnwrapped
+      var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
+      while position.row < end {
+        let rows = min(group, end &- position.row)
+        for index in 0..<rows {
+          prepared[index] = prepare(position)
+          position.advance()
+        }
+        for index in 0..<rows { finish(prepared[index]) }
+      }
+    }
+    if work.pointee.streams != 0 { ln_stream_fence() }
+  }
+
+  private struct Prepared {
+    let x: UnsafePointer<T>
+    let y: UnsafeMutablePointer<T>
+    let row: Int
+    let scalars: RowScalars<C>
+    /// The row does not fit C's range.
+    let needsScaling: Bool
+  }
+
+  @inline(__always) private func prepare(_ position: RowPosition) -> Prepared {
+    let y = position.pointer(in: work.pointee.y, of: T.self)
+    var x = UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
     let adds =
       work.pointee.residual.data != nil || work.pointee.x_bias != nil
       || work.pointee.sum.data != nil
-    while position.row < end {
-      let y = position.pointer(in: work.pointee.y, of: T.self)
-      var x = UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
-      if adds { x = UnsafePointer(add(x, at: position, ifNotWanted: y)) }
-      normalize(Row(x), into: y, row: position.row)
-      position.advance()
+    if adds { x = UnsafePointer(add(x, at: position, ifNotWanted: y)) }
+    let moments = Moments<C>(
+      N.self, Row<T, C>(x), count: count, reciprocalCount: reciprocalCount)
+    let rstd = (moments.variance + C.Wide(double: work.pointee.eps)).reciprocalSquareRoot
+    if N.centers { write(moments.mean.narrow, to: work.pointee.mean, at: position.row) }
+    write(rstd.narrow, to: work.pointee.rstd, at: position.row)
+    return Prepared(
+      x: x, y: y, row: position.row, scalars: RowScalars(moments, rstd: rstd),
+      needsScaling: moments.needsScaling(eps: work.pointee.eps))
+  }
+
+  @inline(__always) private func finish(_ prepared: Prepared) {
+    let x = Row<T, C>(prepared.x)
+    let normalization = Normalization(N.self, affine, prepared.scalars)
+    if prepared.needsScaling {
+      normalizeScaled(N.self, P.self, work, prepared.x, into: prepared.y, row: prepared.row)
+    } else if work.pointee.streams != 0
+      && Normalization<N, A>.canStream(prepared.y, count: count)
+    {
+      normalization.stream(x, count: count, into: prepared.y)
+    } else {
+      normalization(x, count: count, into: prepared.y)
     }
   }
 
@@ -71,19 +118,6 @@ where A.Compute == T.Compute {
     let residual = Row<T, C>(raw: position.pointer(ifIn: work.pointee.residual, of: T.self))
     addRow(Row(x), bias, residual, count: count, into: sum)
     return sum
-  }
-
-  @inline(__always)
-  private func normalize(_ x: Row<T, C>, into y: UnsafeMutablePointer<T>, row: Int) {
-    let moments = Moments<C>(N.self, x, count: count, reciprocalCount: reciprocalCount)
-    guard !moments.needsScaling(eps: work.pointee.eps) else {
-      normalizeScaled(N.self, P.self, work, x.elements, into: y, row: row)
-      return
-    }
-    let rstd = (moments.variance + C.Wide(double: work.pointee.eps)).reciprocalSquareRoot
-    if N.centers { write(moments.mean.narrow, to: work.pointee.mean, at: row) }
-    write(rstd.narrow, to: work.pointee.rstd, at: row)
-    Normalization(N.self, affine, moments, rstd: rstd)(x, count: count, into: y)
   }
 }
 
@@ -100,7 +134,7 @@ private func normalizeScaled<N: Norm, T: Element, P: Element>(
   let affine = AnyAffine<P, Double>(
     weight: Weight(work.pointee.weight, offset: work.pointee.weight_offset),
     bias: Row(raw: work.pointee.bias))
-  Normalization(N.self, affine, scaled.moments, rstd: scaled.factor)(
+  Normalization(N.self, affine, RowScalars(scaled.moments, rstd: scaled.factor))(
     scaled.row, count: count, into: y)
 }
 

@@ -64,6 +64,8 @@ protocol ComputeScalar {
 
   static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
+  /// A store past the caches, to an address that is a multiple of the vector's size.
+  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
   static func load<T: Element>(scalar source: UnsafePointer<T>) -> Self
   static func store<T: Element>(scalar: Self, to destination: UnsafeMutablePointer<T>)
 
@@ -105,6 +107,10 @@ extension Float: ComputeScalar {
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
     T.storeFloats(vector, to: destination)
   }
+  @inline(__always)
+  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+    T.streamFloats(vector, to: destination)
+  }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Float {
     T.loadFloat(source)
   }
@@ -130,6 +136,10 @@ extension Double: ComputeScalar {
   @inline(__always)
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
     T.storeDoubles(vector, to: destination)
+  }
+  @inline(__always)
+  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+    T.streamDoubles(vector, to: destination)
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
     T.loadDouble(source)

@@ -83,8 +83,9 @@ func storeLast<T: Element, C: ComputeScalar>(
   }
 }
 
+/// Writes the last `count` lanes.
 @inline(never)
-private func storeShort<T: Element, C: ComputeScalar>(
+func storeShort<T: Element, C: ComputeScalar>(
   _ vector: C.Vector, as _: C.Type, of count: Int, to row: UnsafeMutablePointer<T>
 ) {
   var buffer = ShortRow()

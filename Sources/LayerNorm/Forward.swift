@@ -18,7 +18,8 @@ struct ForwardPlan {
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
-      weight_offset: arguments.addsToWeight ? 1 : 0, x: x.kernelRows,
+      weight_offset: arguments.addsToWeight ? 1 : -0.0,
+      streams: ForwardPlan.streams(arguments) ? 1 : 0, x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
@@ -51,6 +52,16 @@ struct ForwardPlan {
     case (.bf16, .f32): kernels.pointee.forward_bf16_params_f32
     default: nil
     }
+  }
+
+  /// From this many bytes of y on, a store past the caches and a read of y right after take less time than
+  /// a plain store and a read that finds part of y cached.
+  private static let smallestStreamed: Int64 = 16 << 20
+
+  private static func streams(_ arguments: ForwardArguments) -> Bool {
+    arguments.norm.elements * arguments.y.dtype.size >= smallestStreamed
+      && !arguments.y.coincides(with: arguments.x)
+      && !(arguments.sum == nil && arguments.addsToX)
   }
 
   mutating func run() {
@@ -112,6 +123,7 @@ struct ForwardStaging {
     work.residual = ln_rows()
     work.sum = ln_rows()
     work.rows_per_batch = buffers.rows
+    work.streams = 0
   }
 
   func run(
