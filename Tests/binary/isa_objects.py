@@ -20,9 +20,11 @@ from elftools.elf.sections import SymbolTableSection
 WIDE = re.compile(r"%[yz]mm\d")
 # What only a CPU of x86-64-v4 has: 512 bits, sixteen more registers, masks.
 EVEX = re.compile(r"%zmm\d|%[xy]mm(?:1[6-9]|2\d|3[01])\b|%k[0-7]\b")
-# What a CPU of x86-64 alone lacks: VEX encodings (v...), and the scalar additions since.
+# What a CPU of x86-64 alone lacks: VEX encodings (v...), and the scalar additions since. But for
+# tzcnt: it is encoded as "rep bsf", which such a CPU runs as bsf, and compilers write it for that
+# CPU where the operand is not zero, so that both give the same.
 BEYOND_BASELINE = re.compile(
-    r"\t(?:v(?!err|erw)\w+|andn|bextr|bls\w+|bzhi|mulx|pdep|pext|rorx|sarx|sh[lr]x|[lt]zcnt\w?|"
+    r"\t(?:v(?!err|erw)\w+|andn|bextr|bls\w+|bzhi|mulx|pdep|pext|rorx|sarx|sh[lr]x|lzcnt\w?|"
     r"popcnt\w?|movbe\w?|crc32\w?|p(?:shufb|hadd\w+|min\w[bd]|max\w[bd]|mulld|test|extr[bdq]|"
     r"insr[bdq]|blend\w+|mov[sz]x\w+|cmp\w+q)|round[sp][sd]|blendv?p[sd]|dpp[sd])\b|" + EVEX.pattern
 )

@@ -20,8 +20,10 @@ BEYOND_BASELINE = (
     "shlx %eax, %ecx, %edx",
     "roundps $0, %xmm0, %xmm0",
     "popcnt %eax, %eax",
+    "lzcnt %eax, %eax",
 )
 BASELINE = (SSE, "cvtdq2ps %xmm0, %xmm1", "pminsw %xmm0, %xmm1", "sqrtps %xmm0, %xmm0", "shll %eax")
+BASELINE += ("rep bsf %eax, %ecx",)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
  *
  * The statistics of a row, x^ and the sums over the rows are computed in long double with its 64 bits,
  * from the very bits of the input. Each of at most 65536 additions is off by at most half a last place
- * of a sum that stays below 2^13; all of them together by less than 2^-35, which is 2^-11 units of the
- * last place of a float32 of 1, and in practice, where roundings do not agree, by 2^-43. The sums have
- * a root mean square of 64 or more, so that less than 2^-17 units are owed to the reference. */
+ * of a sum that stays below 2^13; all of them together by less than 2^-35. The sums have a root mean
+ * square of 64 or more, where the last place of a float32 is 2^-17: less than 2^-17 units are owed to
+ * the reference. */
 #include "harness.h"
 
 #include <math.h>

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 /* ---- Dtypes (dtypes.c) ------------------------------------------------------------------------ */
 
@@ -95,7 +96,7 @@ case_list make_synthetic_cases(void);
 /* Cases whose rows are those of a small channels-first tensor: batch 2, H*W on both sides of a
  * vector, as many channels. */
 case_list make_channel_cases(void);
-/* Such a case with everything that the operation takes; what it holds stays for ever. */
+/* Such a case, with weight and bias, in odd columns also with dsum; what it holds stays for ever. */
 test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
                               double mean, double spread);
 /* A number of mean 0 and spread 1, from splitmix64 (Steele, Lea and Flood 2014). */
@@ -230,6 +231,10 @@ double error_of(double value, layernorm_dtype dtype, double nearest, int8_t resi
 
 /* ---- Ways to run a case (variants.c) ---------------------------------------------------------- */
 
+enum {
+  LARGE = 1 << 21 /* elements above which a case is run in few ways */
+};
+
 /* Runs a case in every way that has to give the bits of its plain run. */
 void compare_variants(const test_case *c, const outputs *plain);
 
@@ -242,7 +247,9 @@ typedef struct setting {
 extern const char *const isa_names[]; /* ends in NULL */
 bool cpu_has(const char *isa);
 /* Runs this program again with one argument and its standard output written to `output` unless that
- * is NULL. Returns the exit status, or 128 + the signal that ended it. */
+ * is NULL. */
+pid_t start_again(const char *argument, setting environment, FILE *output);
+int wait_for(pid_t child); /* its exit status, or 128 + the signal that ended it */
 int run_again(const char *argument, setting environment, FILE *output);
 int thread_count(void); /* of this process, from /proc */
 

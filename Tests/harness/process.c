@@ -34,7 +34,7 @@ bool cpu_has(const char *isa) {
   return false;
 }
 
-int run_again(const char *argument, setting environment, FILE *output) {
+pid_t start_again(const char *argument, setting environment, FILE *output) {
   fflush(NULL);
   pid_t child = fork();
   if (child < 0) die("cannot fork");
@@ -47,9 +47,17 @@ int run_again(const char *argument, setting environment, FILE *output) {
     execl("/proc/self/exe", "harness", argument, (char *)NULL);
     _exit(127);
   }
+  return child;
+}
+
+int wait_for(pid_t child) {
   int status;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int run_again(const char *argument, setting environment, FILE *output) {
+  return wait_for(start_again(argument, environment, output));
 }
 
 int thread_count(void) {

@@ -105,6 +105,7 @@ test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t row
   if (c.op->adds) c.data[RESIDUAL] = fill(dtype, rows * cols, mean, spread, &state);
   if (c.op->is_backward) {
     c.data[DY] = fill(dtype, rows * cols, 0, 1, &state);
+    if (cols % 2 == 1) c.data[DSUM] = fill(dtype, rows * cols, 0, 1, &state);
     fill_statistics(&c);
   } else if (c.op->norm == LAYERNORM_NORM_LAYER) {
     c.data[BIAS] = fill(dtype, cols, 0, 0.5, &state);
