@@ -20,7 +20,9 @@ typedef struct table {
   int count;
 } table;
 
-/* For 16-bit types: half a unit is the last rounding. */
+/* For 16-bit types: half a unit is the last rounding. For dweight: an rstd that is given has been
+ * rounded, which costs up to a unit where there are few rows; gradient_sums.c has the bound of 2
+ * for many. */
 static void set_bounds(group *g, const test_case *c) {
   for (int i = 0; i < COLUMN_COUNT; i++) {
     layernorm_dtype unit = unit_dtype(c, (column)i);
@@ -34,7 +36,7 @@ static void set_bounds(group *g, const test_case *c) {
         [RSTDS] = 2,
         [SUMS] = 0,
         [DXS] = half ? 0.51 + f32_rounding : 4,
-        [DWEIGHTS] = half ? 0.51 : 2,
+        [DWEIGHTS] = half ? 0.51 : 3,
         [DBIASES] = half ? 0.51 : 2,
     };
     g->bound[i] = bounds[i];
