@@ -1,5 +1,5 @@
-# Everything that a checkout can do. What is fetched goes into .venv, what is built into build and
-# .build; nothing outside of the checkout changes.
+# Everything that a checkout can do. What is fetched goes into .venv and .venv-bench, what is built into
+# build and .build; nothing outside of the checkout changes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -41,6 +41,11 @@ accuracy: build ## print the largest errors against exact results, by dtype and 
 	@cmake --build build --target harness
 	@build/Tests/harness/harness accuracy
 
+.PHONY: bench
+bench: build ## build, then measure beside other libraries (QUICK=1: in 3 minutes; ARGS=--help)
+	@Benchmarks/setup
+	@.venv-bench/bin/python Benchmarks/run.py $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: format
 format: toolchain $(call installed,tools/requirements-format.txt) ## format the Swift, C and Python sources in place
 	@tools/format
@@ -51,7 +56,7 @@ clean: ## remove what was built
 
 .PHONY: distclean
 distclean: clean ## remove what was built and what was fetched
-	rm -rf .venv
+	rm -rf .venv .venv-bench
 
 .PHONY: toolchain
 toolchain:

@@ -1,0 +1,1 @@
+"""Times liblayernorm beside other libraries and beside a copy of the same bytes, in one run."""
