@@ -129,9 +129,8 @@ layernorm_status layernorm_forward_bf16(int64_t rows, int64_t cols, const uint16
  *     dweight = sum of dy * x^ over the rows,  dbias = sum of dy over the rows
  *
  *   weight       [cols], or NULL for ones
- *   mean, rstd   [rows], as the forward call gave them; or both NULL: computed again from x
- *   eps          that of the forward call; where mean and rstd are given, it serves only to choose the
- *                more accurate of two ways
+ *   mean, rstd   [rows], as the forward call gave them; or both NULL: computed again from x, with eps,
+ *                which serves only then
  *   dx           [rows][cols]; may be dy or x
  *   dweight      [cols]
  *   dbias        [cols]
@@ -313,7 +312,7 @@ layernorm_status layernorm_forward(const layernorm_forward_args *args);
  * at that sum from elsewhere, dsum, is added to dx, which is then the gradient of x and of residual. */
 typedef struct layernorm_backward_args {
   size_t struct_size;          /* sizeof(layernorm_backward_args) */
-  double eps;                  /* that of the forward call; 0 or more, finite */
+  double eps;                  /* serves where rstd is NULL; 0 or more, finite */
   uint64_t flags;              /* LAYERNORM_FLAG_ bits */
   layernorm_norm norm;         /* LAYERNORM_NORM_ */
   layernorm_dtype x_dtype;     /* dtype of x */

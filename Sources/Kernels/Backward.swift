@@ -113,7 +113,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       centers: centers, x: x, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: C.self), weight: weight, count: count,
       reciprocalCount: reciprocalCount, center: center, mean: mean, rstd: rstd,
-      outerRstd: rstd.narrow, eps: work.pointee.eps)
+      outerRstd: rstd.narrow)
     return gradient.isInRange ? gradient : nil
   }
 
@@ -137,7 +137,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
       addends: addends(at: position, as: Double.self), weight: weight, count: count,
       reciprocalCount: DoubleDouble(reciprocalOf: count), center: scaled.moments.center,
-      mean: scaled.moments.mean, rstd: rstd, outerRstd: outerRstd, eps: work.pointee.eps)
+      mean: scaled.moments.mean, rstd: rstd, outerRstd: outerRstd)
   }
 
   // MARK: dx, dweight and dbias

@@ -36,8 +36,7 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   @inline(never)
   init<P: Element>(
     centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Row<P, C>, count: Int,
-    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C,
-    eps: Double
+    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C
   ) {
     var sums = GradientSums<X, G, P>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
@@ -49,11 +48,11 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
       ?? (centers ? sums.deviations.total * reciprocalCount : zero)
     let meanOfG = centers ? g * reciprocalCount : zero
     let slope = (products * rstd - g * (low * rstd)) * reciprocalCount
-    // As `Moments.center`, which a rounded mean leaves to be done; a row with nothing to find is constant.
-    let shift = C.Wide(center) * rstd
+    // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
+    // find, and keeps its mean.
+    let variance = (sums.squares.total * reciprocalCount - low * low).double
     let dropsCenter =
-      mean == nil && low.double != 0
-      && (shift * shift).double < 1 - eps * (rstd * rstd).double
+      mean == nil && low.double != 0 && (C.Wide(center) * C.Wide(center)).double < variance
     let offset = zero - (dropsCenter ? C.Wide(center) + low : low) * rstd
     self.center = dropsCenter ? .zero : center
     self.x = x
@@ -107,7 +106,7 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
   }
 }
 
-/// The sums of g, of g * d and of d over a row, d = x - center.
+/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center.
 private struct GradientSums<X: RowSource, G: RowSource, P: Element>: RowReduction
 where X.Compute == G.Compute {
   typealias Source = X
@@ -119,6 +118,7 @@ where X.Compute == G.Compute {
   private(set) var g = Compute.Wide.LaneSums()
   private(set) var products = Compute.Wide.LaneSums()
   private(set) var deviations = Compute.Wide.LaneSums()
+  private(set) var squares = Compute.Wide.LaneSums()
 
   @inline(__always)
   init(x: X, dy: G, weight: Row<P, Compute>, around center: Compute) {
@@ -132,6 +132,7 @@ where X.Compute == G.Compute {
     var g = Compute.Vector(repeating: .zero)
     var products = Compute.Vector(repeating: .zero)
     var deviations = Compute.Vector(repeating: .zero)
+    var squares = Compute.Vector(repeating: .zero)
 
     @inline(__always) init() {}
   }
@@ -153,12 +154,14 @@ where X.Compute == G.Compute {
   private func add(_ g: Compute.Vector, _ deviation: Compute.Vector, to lanes: inout Lanes) {
     lanes.g = lanes.g + g
     lanes.deviations = lanes.deviations + deviation
+    lanes.squares = lanes.squares.adding(deviation, times: deviation)
     lanes.products = lanes.products.adding(g, times: deviation)
   }
 
   @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
     g.add((a.g + b.g) + (c.g + d.g))
     deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
+    squares.add((a.squares + b.squares) + (c.squares + d.squares))
     products.add((a.products + b.products) + (c.products + d.products))
   }
 

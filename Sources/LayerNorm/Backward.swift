@@ -12,7 +12,8 @@ struct BackwardPlan {
   private var work: ln_backward_work
   private let blocks: RowBlocks
   private let partition: Partition
-  private let buffers: RowBuffers
+  /// For rows and parameters that kernels do not take as they are.
+  private let buffers: RowBuffers?
   private let isStaged: Bool
   private let sums: UnsafeMutableRawPointer?
   private let sumBytes: Int64
@@ -41,32 +42,38 @@ struct BackwardPlan {
     let ofCompute = compute == .f64 ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32
     kernel = (isStaged ? ofCompute : direct).unsafelyUnwrapped
 
-    buffers = try RowBuffers(
-      cols: norm.cols, elementSize: compute.size,
-      perPart: isStaged ? 4 : 0, parts: partition.parts, shared: 2)
+    let weightIsReady = arguments.weight?.dtype == compute && !arguments.addsToWeight
+    let gradientsAreReady =
+      norm.paramType == compute || (arguments.dweight == nil && arguments.dbias == nil)
+    buffers =
+      isStaged || !weightIsReady || !gradientsAreReady
+      ? try RowBuffers(
+        cols: norm.cols, elementSize: compute.size, perPart: isStaged ? 4 : 0,
+        parts: partition.parts, shared: 2) : nil
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
-      weight: nil, mean: arguments.mean?.pointer, rstd: arguments.rstd?.pointer)
+      weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
+      rstd: arguments.rstd?.pointer)
 
     let lanes = 64 / compute.size
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
     guard arguments.dweight != nil || arguments.dbias != nil else {
       sums = nil
-      setWeight()
+      if !weightIsReady { setWeight() }
       return
     }
     let (bytes, overflow) = (2 * blocks.count).multipliedReportingOverflow(by: sumBytes)
     guard !overflow, let sums = allocate(bytes) else {
-      buffers.free()
+      buffers?.free()
       throw failure(
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
         ": no memory for the sums of dweight and dbias")
     }
     memset(sums, 0, Int(bytes))
     self.sums = sums
-    setWeight()
+    if !weightIsReady { setWeight() }
   }
 
   private static func kernel(
@@ -82,6 +89,7 @@ struct BackwardPlan {
 
   /// The weight that kernels take: in the compute type, ones where it is absent, the offset added.
   private mutating func setWeight() {
+    guard let buffers else { return }
     let weight = buffers.shared(0)
     let ones = buffers.shared(1)
     let cols = Int(arguments.norm.cols)
@@ -111,7 +119,7 @@ struct BackwardPlan {
       write(sums + Int(sumBytes), to: arguments.dbias)
       free(sums)
     }
-    buffers.free()
+    buffers?.free()
   }
 
   private func run(part: Int64) {
@@ -120,11 +128,11 @@ struct BackwardPlan {
       for block in firstBlock..<endBlock {
         let (begin, end) = blocks.range(of: block)
         let sums = sums.map { $0 + Int(2 * block * sumBytes) }
-        if isStaged {
+        if isStaged, let buffers {
           var row = begin
           while row < end {
             let stop = min(row + buffers.rows, end)
-            runStaged(row, stop, sums, part: part)
+            runStaged(row, stop, sums, buffers, part: part)
             row = stop
           }
         } else {
@@ -137,7 +145,8 @@ struct BackwardPlan {
 
   /// Some groups of rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
-    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, part: Int64
+    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, _ buffers: RowBuffers,
+    part: Int64
   ) {
     func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
       guard let tensor else { return ln_rows() }
@@ -167,7 +176,7 @@ struct BackwardPlan {
     let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
     if gradient.dtype == arguments.norm.compute {
       join(cols, blocks.count, 2 * sumBytes, sums, gradient.mutablePointer, accumulates)
-    } else {
+    } else if let buffers {
       let buffer = buffers.shared(1)
       if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
       join(cols, blocks.count, 2 * sumBytes, sums, buffer, accumulates)

@@ -7,6 +7,8 @@ struct ForwardPlan {
   private var work: ln_forward_work
   private let partition: Partition
   private var staging: ForwardStaging?
+  /// 16-bit weight and bias in the compute type, where more than a few rows use them.
+  private var parameters: RowBuffers?
 
   init(
     _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
@@ -31,7 +33,19 @@ struct ForwardPlan {
       && (arguments.sum?.hasContiguousRows ?? true)
     let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
     if contiguous, let direct = ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) {
-      kernel = direct
+      let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
+      guard parameters != norm.compute, norm.allRows >= ForwardPlan.fewRows, let widened,
+        let buffers = try? RowBuffers(
+          cols: norm.cols, elementSize: norm.compute.size, perPart: 0, parts: 1, shared: 2)
+      else {
+        kernel = direct
+        return
+      }
+      kernel = widened
+      self.parameters = buffers
+      let convert = kernels.pointee.convert_f32
+      work.weight = UnsafeRawPointer(buffers.fill(shared: 0, from: arguments.weight, convert))
+      work.bias = UnsafeRawPointer(buffers.fill(shared: 1, from: arguments.bias, convert))
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
       staging = try ForwardStaging(arguments, partition, kernels, &work)
@@ -54,6 +68,9 @@ struct ForwardPlan {
     }
   }
 
+  /// Fewer rows than this are not worth converting weight and bias for.
+  private static let fewRows: Int64 = 16
+
   /// From this many bytes of y on, a store past the caches and a read of y right after take less time than
   /// a plain store and a read that finds part of y cached.
   private static let smallestStreamed: Int64 = 16 << 20
@@ -73,6 +90,7 @@ struct ForwardPlan {
         }, plan)
     }
     staging?.buffers.free()
+    parameters?.free()
   }
 
   private func run(part: Int64) {
