@@ -37,13 +37,19 @@ def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def times(entry, results):
+    """Nanoseconds a call by library."""
+    statistic = STATISTICS[results["statistic"]]
+    return {name: statistic(result["ns"]) for name, result in entry["results"].items()}
+
+
 class Line:
     """One case: times as multiples of the copy limit."""
 
     def __init__(self, entry, results):
-        ours, statistic = results["ours"], STATISTICS[results["statistic"]]
+        ours = results["ours"]
         self.case = Case(**entry["case"])
-        self.ns = {name: statistic(result["ns"]) for name, result in entry["results"].items()}
+        self.ns = times(entry, results)
         self.turns = {name: sorted(result["ns"]) for name, result in entry["results"].items()}
         copies = [self.ns[MEMCPY]]
         if self.case.output_bytes >= STREAM_FROM and STREAM in self.ns:
@@ -154,8 +160,7 @@ max(|exact y|, root mean square of the exact row):
 def read_after(results):
     rows = []
     for entry in results["read"]:
-        case = Case(**entry["case"])
-        ns = {name: median(result["ns"]) for name, result in entry["results"].items()}
+        case, ns = Case(**entry["case"]), times(entry, results)
         row = {"output, MB": case.output_bytes >> 20, "threads": case.threads}
         row |= {f"{name}, µs": number(time / 1e3) for name, time in ns.items()}
         rows.append(row | {"memcpy ÷ stream": number(ns[MEMCPY] / ns[STREAM])})
@@ -169,8 +174,8 @@ rows of 1024:
 
 def from_python(results):
     rows = [
-        {"call": name, "µs": number(median(result["ns"]) / 1e3)}
-        for name, result in results["python"]["results"].items()
+        {"call": name, "µs": number(ns / 1e3)}
+        for name, ns in times(results["python"], results).items()
     ]
     return f"""## Called from Python
 
