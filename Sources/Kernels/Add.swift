@@ -17,15 +17,15 @@ func addRow<T: Element, C: ComputeScalar>(
   into sum: UnsafeMutablePointer<T>
 ) {
   let width = C.Vector.width
-  func add(_ x: C.Vector, _ bias: C.Vector?, _ residual: C.Vector?) -> C.Vector {
-    let shifted = bias.map { x + $0 } ?? x
-    return residual.map { shifted + $0 } ?? shifted
-  }
-  let last = add(
-    x.loadLast(of: count), bias?.loadLast(of: count), residual?.loadLast(of: count))
+  var last = x.loadLast(of: count)
+  if let bias { last = last + bias.loadLast(of: count) }
+  if let residual { last = last + residual.loadLast(of: count) }
   var index = 0
   while index &+ width <= count {
-    C.store(add(x.load(index), bias?.load(index), residual?.load(index)), to: sum + index)
+    var vector = x.load(index)
+    if let bias { vector = vector + bias.load(index) }
+    if let residual { vector = vector + residual.load(index) }
+    C.store(vector, to: sum + index)
     index &+= width
   }
   if index < count { storeLast(last, as: C.self, of: count, to: sum) }

@@ -50,23 +50,19 @@ struct AnyAffine<P: Element, Compute: ComputeScalar>: Affine {
 
   @inline(__always)
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
-    apply(normalized, weight.load(index), bias?.load(index))
+    guard let bias else { return weight.isAbsent ? normalized : normalized * weight.load(index) }
+    return weight.isAbsent
+      ? normalized + bias.load(index)
+      : bias.load(index).adding(normalized, times: weight.load(index))
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
-    apply(normalized, weight.loadLast(of: count), bias?.loadLast(of: count))
-  }
-
-  @inline(__always)
-  private func apply(
-    _ normalized: Compute.Vector, _ weight: Compute.Vector?, _ bias: Compute.Vector?
-  ) -> Compute.Vector {
-    switch (weight, bias) {
-    case (let weight?, let bias?): bias.adding(normalized, times: weight)
-    case (let weight?, nil): normalized * weight
-    case (nil, let bias?): normalized + bias
-    case (nil, nil): normalized
+    guard let bias else {
+      return weight.isAbsent ? normalized : normalized * weight.loadLast(of: count)
     }
+    return weight.isAbsent
+      ? normalized + bias.loadLast(of: count)
+      : bias.loadLast(of: count).adding(normalized, times: weight.loadLast(of: count))
   }
 }
 
@@ -80,10 +76,13 @@ struct Weight<P: Element, Compute: ComputeScalar> {
     self.offset = Compute.Vector(repeating: Compute(offset))
   }
 
-  @inline(__always) func load(_ index: Int) -> Compute.Vector? {
-    row.map { $0.load(index) + offset }
+  @inline(__always) var isAbsent: Bool { row == nil }
+
+  /// Of a weight that is there.
+  @inline(__always) func load(_ index: Int) -> Compute.Vector {
+    row.unsafelyUnwrapped.load(index) + offset
   }
-  @inline(__always) func loadLast(of count: Int) -> Compute.Vector? {
-    row.map { $0.loadLast(of: count) + offset }
+  @inline(__always) func loadLast(of count: Int) -> Compute.Vector {
+    row.unsafelyUnwrapped.loadLast(of: count) + offset
   }
 }

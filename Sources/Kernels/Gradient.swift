@@ -71,38 +71,37 @@ struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
 
   /// What some columns of the row give: dy * normalized for dweight, dy for dbias.
   struct Terms {
-    let dx: C.Vector
+    var dx: C.Vector
     let normalized: C.Vector
     let dy: C.Vector
   }
 
   /// Of the columns index ..< index + width.
   @inline(__always) func terms(at index: Int, weight: C.Vector) -> Terms {
-    terms(
-      x.load(index), dy.load(index), weight, addends.0?.load(index), addends.1?.load(index))
+    var terms = terms(x.load(index), dy.load(index), weight)
+    if let addend = addends.0 { terms.dx = terms.dx + addend.load(index) }
+    if let addend = addends.1 { terms.dx = terms.dx + addend.load(index) }
+    return terms
   }
 
   /// Of the columns before `end`, as many as a vector holds; see `RowSource.loadLast`.
   @inline(__always) func terms(endingAt end: Int, weight: C.Vector) -> Terms {
-    terms(
-      x.loadLast(of: end), dy.loadLast(of: end), weight, addends.0?.loadLast(of: end),
-      addends.1?.loadLast(of: end))
+    var terms = terms(x.loadLast(of: end), dy.loadLast(of: end), weight)
+    if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
+    if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
+    return terms
   }
 
   @inline(__always)
-  private func terms(
-    _ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector, _ addend0: C.Vector?, _ addend1: C.Vector?
-  ) -> Terms {
+  private func terms(_ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector) -> Terms {
     let deviation = x - C.Vector(repeating: center)
     let normalized = C.Vector(repeating: offset)
       .adding(deviation, times: C.Vector(repeating: rstdLow))
       .adding(deviation, times: C.Vector(repeating: rstd))
     let projected = (dy * weight - C.Vector(repeating: meanOfG))
       .adding(normalized, times: C.Vector(repeating: slope))
-    var dx = projected * C.Vector(repeating: outerRstd)
-    if let addend0 { dx = dx + addend0 }
-    if let addend1 { dx = dx + addend1 }
-    return Terms(dx: dx, normalized: normalized, dy: dy)
+    return Terms(
+      dx: projected * C.Vector(repeating: outerRstd), normalized: normalized, dy: dy)
   }
 }
 
