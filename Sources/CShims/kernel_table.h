@@ -47,9 +47,9 @@ typedef struct ln_backward_work {
   const void *rstd;
 } ln_backward_work;
 
-/* dx of the rows begin ..< end. Their dy * x^ and dy are added to `sums` in groups of
- * LN_BACKWARD_GROUP rows from `begin` on, unless it is NULL: first those of dweight, then those of
- * dbias, each LN_SUM_BYTES for a vector of columns, zero at first. */
+/* dx of the rows begin ..< end. Their dy * x^ and dy are added to `sums`, row by row, unless it is
+ * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns, zero at
+ * first. */
 typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
                                    void *sums);
 

@@ -37,25 +37,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     while position.row &+ Int(LN_BACKWARD_GROUP) <= end {
       let p0 = take(&position)
       let p1 = take(&position)
-      let p2 = take(&position)
-      let p3 = take(&position)
-      if let g0 = gradient(at: p0), let g1 = gradient(at: p1), let g2 = gradient(at: p2),
-        let g3 = gradient(at: p3)
-      {
+      if let g0 = gradient(at: p0), let g1 = gradient(at: p1) {
         let dx = work.pointee.dx
         finish(
-          (g0, g1, g2, g3),
+          (g0, g1),
           into: dx.data == nil
-            ? nil
-            : (
-              p0.pointer(in: dx, of: T.self), p1.pointer(in: dx, of: T.self),
-              p2.pointer(in: dx, of: T.self), p3.pointer(in: dx, of: T.self)
-            ))
+            ? nil : (p0.pointer(in: dx, of: T.self), p1.pointer(in: dx, of: T.self)))
       } else {
         finish(p0)
         finish(p1)
-        finish(p2)
-        finish(p3)
       }
     }
     while position.row < end { finish(take(&position)) }
@@ -142,7 +132,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: dx, dweight and dbias
 
-  private typealias Rows<R> = (R, R, R, R)
+  private typealias Rows<R> = (R, R)
 
   @inline(__always)
   private func finish(_ rows: Rows<Gradient>, into dx: Rows<UnsafeMutablePointer<T>>?) {
@@ -150,32 +140,24 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     let lastWeight = weight.loadLast(of: count)
     let last = (
       rows.0.terms(endingAt: count, weight: lastWeight),
-      rows.1.terms(endingAt: count, weight: lastWeight),
-      rows.2.terms(endingAt: count, weight: lastWeight),
-      rows.3.terms(endingAt: count, weight: lastWeight)
+      rows.1.terms(endingAt: count, weight: lastWeight)
     )
     var index = 0
     while index &+ width <= count {
       let weight = weight.load(index)
       let t0 = rows.0.terms(at: index, weight: weight)
       let t1 = rows.1.terms(at: index, weight: weight)
-      let t2 = rows.2.terms(at: index, weight: weight)
-      let t3 = rows.3.terms(at: index, weight: weight)
       if let dx {
         C.store(t0.dx, to: dx.0 + index)
         C.store(t1.dx, to: dx.1 + index)
-        C.store(t2.dx, to: dx.2 + index)
-        C.store(t3.dx, to: dx.3 + index)
       }
-      sums?.add((t0, t1, t2, t3), at: index / width)
+      sums?.add((t0, t1), at: index / width)
       index &+= width
     }
     guard index < count else { return }
     if let dx {
       storeLast(last.0.dx, as: C.self, of: count, to: dx.0)
       storeLast(last.1.dx, as: C.self, of: count, to: dx.1)
-      storeLast(last.2.dx, as: C.self, of: count, to: dx.2)
-      storeLast(last.3.dx, as: C.self, of: count, to: dx.3)
     }
     sums?.add(last, at: index / width)
   }

@@ -20,13 +20,10 @@ struct ParameterSums<C: ComputeScalar> {
     dbias[entry].add(dy)
   }
 
-  /// The terms of four rows, which pass through registers only once.
+  /// The terms of two rows, whose sums pass through registers only once.
   @inline(__always)
   func add<X: RowSource, G: RowSource>(
-    _ terms: (
-      RowGradient<X, G>.Terms, RowGradient<X, G>.Terms, RowGradient<X, G>.Terms,
-      RowGradient<X, G>.Terms
-    ), at entry: Int
+    _ terms: (RowGradient<X, G>.Terms, RowGradient<X, G>.Terms), at entry: Int
   ) where X.Compute == C {
     var dweight = self.dweight[entry]
     var dbias = self.dbias[entry]
@@ -34,10 +31,6 @@ struct ParameterSums<C: ComputeScalar> {
     dbias.add(terms.0.dy)
     dweight.add(terms.1.dy, times: terms.1.normalized)
     dbias.add(terms.1.dy)
-    dweight.add(terms.2.dy, times: terms.2.normalized)
-    dbias.add(terms.2.dy)
-    dweight.add(terms.3.dy, times: terms.3.normalized)
-    dbias.add(terms.3.dy)
     self.dweight[entry] = dweight
     self.dbias[entry] = dbias
   }

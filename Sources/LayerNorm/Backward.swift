@@ -143,7 +143,7 @@ struct BackwardPlan {
     }
   }
 
-  /// Some groups of rows of any strides and dtypes, through buffers of the compute type.
+  /// Some rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
     _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, _ buffers: RowBuffers,
     part: Int64
@@ -186,7 +186,7 @@ struct BackwardPlan {
 }
 
 /// The blocks of rows that sums for dweight and dbias are kept of: a function of the number of rows
-/// alone, so that the bits are. A block begins at a multiple of a group, and has enough rows for its sums to
+/// alone, so that the bits are. A block has enough rows for its sums to
 /// be small beside them.
 struct RowBlocks {
   let count: Int64
