@@ -119,7 +119,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
     var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
     var rstd = scaled.factor
-    if let given = givenRstd(at: position), scaled.row.scale != 1 || outerRstd == outerRstd {
+    if let given = givenRstd(at: position), !outerRstd.isNaN {
       outerRstd = C.Wide(given).double
       rstd = DoubleDouble(outerRstd) * DoubleDouble(1 / scaled.row.scale)
     }

@@ -35,7 +35,7 @@ struct NormArguments {
     guard self.eps >= 0 && self.eps < .infinity else {
       throw failure(
         LAYERNORM_ERROR_EPS,
-        eps < 0 ? "eps is negative" : eps == eps ? "eps is infinite" : "eps is NaN")
+        eps < 0 ? "eps is negative" : eps.isNaN ? "eps is NaN" : "eps is infinite")
     }
     try checkCount(batch, "batch")
     try checkCount(rows, "rows")
