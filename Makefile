@@ -20,7 +20,7 @@ TEST_REQUIREMENTS := Tests/requirements.txt bindings/python/requirements-test.tx
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: build $(call installed,examples/requirements.txt) ## build, then run the examples on a real model's data
@@ -35,6 +35,16 @@ build: toolchain ## build build/liblayernorm.so
 test: build $(call installed,$(TEST_REQUIREMENTS)) ## build, then run every test
 	@cmake --build build
 	@tools/test
+
+.PHONY: test-frameworks
+test-frameworks: build ## test the adapters to PyTorch, JAX, ONNX Runtime, tvm-ffi (FRAMEWORKS="jax torch": those)
+	@cmake --build build --target adapters
+	@tools/frameworks test $(FRAMEWORKS)
+
+.PHONY: bench-frameworks
+bench-frameworks: build ## time the adapters beside the frameworks' own operations (FRAMEWORKS as above)
+	@cmake --build build --target adapters
+	@tools/frameworks bench $(FRAMEWORKS)
 
 .PHONY: accuracy
 accuracy: build ## print the largest errors against exact results, by dtype and kind of input
@@ -56,7 +66,7 @@ clean: ## remove what was built
 
 .PHONY: distclean
 distclean: clean ## remove what was built and what was fetched
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench .venv-frameworks
 
 .PHONY: toolchain
 toolchain:

@@ -217,6 +217,13 @@ path: Final = _find()
 library: Final = _load(path)
 version: Final = _dotted(library.layernorm_version())
 
+
+
+def adapter(framework: str) -> Path:
+    """The path of the adapter to a framework, liblayernorm_<framework>.so, beside the library."""
+    return path.with_name(f"liblayernorm_{framework}.so")
+
+
 _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     Status.ERROR_ISA: RuntimeError,
     Status.ERROR_OUT_OF_MEMORY: MemoryError,
