@@ -218,7 +218,6 @@ library: Final = _load(path)
 version: Final = _dotted(library.layernorm_version())
 
 
-
 def adapter(framework: str) -> Path:
     """The path of the adapter to a framework, liblayernorm_<framework>.so, beside the library."""
     return path.with_name(f"liblayernorm_{framework}.so")
