@@ -1,8 +1,8 @@
-// swift-tools-version: 6.2
+// swift-tools-version: 6.3
 import PackageDescription
 
 // The shipped library is CMake's; this package builds the same sources for Swift programs, with the
-// Swift runtime, and runs the Swift tests.
+// Swift runtime, puts the typed functions of the module LayerNorm over them, and runs the Swift tests.
 
 /// The kernels once more, for one instruction set.
 func kernels(_ name: String, _ flags: [String]) -> Target {
@@ -14,7 +14,8 @@ func kernels(_ name: String, _ flags: [String]) -> Target {
 let package = Package(
   name: "layernorm",
   products: [
-    .library(name: "layernorm", type: .dynamic, targets: ["LayerNorm"])
+    .library(name: "LayerNorm", targets: ["LayerNorm"]),
+    .library(name: "layernorm", type: .dynamic, targets: ["LayerNormCore"]),
   ],
   targets: [
     .systemLibrary(name: "CLayerNorm", path: "Include"),
@@ -23,8 +24,11 @@ let package = Package(
     kernels("KernelsX8664V3", ["-Xcc", "-march=x86-64-v3"]),
     kernels("KernelsX8664V4", ["-Xcc", "-march=x86-64-v4", "-Xcc", "-mprefer-vector-width=512"]),
     .target(
-      name: "LayerNorm",
-      dependencies: ["CLayerNorm", "CShims", "KernelsX8664", "KernelsX8664V3", "KernelsX8664V4"]),
+      name: "LayerNormCore",
+      dependencies: ["CLayerNorm", "CShims", "KernelsX8664", "KernelsX8664V3", "KernelsX8664V4"],
+      path: "Sources/LayerNorm"),
+    .target(
+      name: "LayerNorm", dependencies: ["CLayerNorm", "LayerNormCore"], path: "bindings/swift"),
     .testTarget(
       name: "LayerNormTests", dependencies: ["LayerNorm", "CLayerNorm"],
       path: "Tests/LayerNormTests"),
