@@ -47,8 +47,8 @@ xla_ffi_error *layernorm_jax_forward(const xla_ffi_call_frame *frame) {
   end_of_operands(&c);
   if (c.problem[0]) return end_call(&c);
 
-  const bool merged = is_shared(&c, &weight) && is_shared(&c, &bias) && is_whole(&c, &x) &&
-                      is_whole(&c, &residual);
+  const bool merged =
+      is_shared(&c, &weight) && is_shared(&c, &bias) && is_whole(&c, &x) && is_whole(&c, &residual);
   const int64_t *strides;
   matrix_sizes(&c, merged ? c.batch : 1, &args.batch, &args.rows, &strides);
   args.cols = c.cols;
@@ -89,8 +89,7 @@ xla_ffi_error *layernorm_jax_backward(const xla_ffi_call_frame *frame) {
   const operand rstd = next_argument(&c, "rstd", SHAPE_STATS, &stats_dtype);
   const operand dx = next_result(&c, "dx", SHAPE_X, &args.dy_dtype);
   if (weight.batch_dims) dweight = next_result(&c, "dweight", SHAPE_PARAMS, &args.param_dtype);
-  if (flag_attribute(&c, "bias"))
-    dbias = next_result(&c, "dbias", SHAPE_PARAMS, &args.param_dtype);
+  if (flag_attribute(&c, "bias")) dbias = next_result(&c, "dbias", SHAPE_PARAMS, &args.param_dtype);
   end_of_operands(&c);
   if (c.problem[0]) return end_call(&c);
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._norm import Options, norm
 
-_DTYPES = [np.dtype(dtype) for dtype in (np.float32, np.float64, np.float16, jnp.bfloat16)]
+DTYPES = [np.dtype(dtype) for dtype in (np.float32, np.float64, np.float16, jnp.bfloat16)]
 
 
 def _jit(function: Any) -> Any:
@@ -20,9 +20,8 @@ def _jit(function: Any) -> Any:
     return jax.jit(function, static_argnames=sorted(static), inline=True)
 
 
-
 def _check_dtype(name: str, dtype: Any) -> None:
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         raise TypeError(f"{name} is {dtype}; it must be float32, float64, float16 or bfloat16")
 
 

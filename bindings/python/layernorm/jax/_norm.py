@@ -1,7 +1,7 @@
 """The norm as JAX sees it: two calls to XLA's foreign functions, and how they differentiate.
 
-Arrays have the shapes of the adapter's handlers (bindings/jax): x [outer, cols, inner], of which cols
-is normalized, weight and bias [cols], mean and rstd [outer, inner].
+Arrays have the shapes of the adapter's handlers (bindings/jax): x [outer, cols, inner], of which
+cols is normalized, weight and bias [cols], mean and rstd [outer, inner].
 """
 
 from __future__ import annotations
