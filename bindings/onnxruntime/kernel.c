@@ -1,6 +1,7 @@
 /* Kernels: a node's attributes, and the call of liblayernorm for its tensors. */
 #include "norm_op.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,6 +28,8 @@ OrtStatus *create_kernel(const OrtCustomOp *base, const OrtApi *api, const OrtKe
   if (stash_type != ORT_FLOAT)
     return failure(api, ORT_INVALID_ARGUMENT, "stash_type is %lld, not 1: float32",
                    (long long)stash_type);
+  if (!(eps >= 0 && isfinite(eps)))
+    return failure(api, ORT_INVALID_ARGUMENT, "epsilon is %g, not finite and 0 or more", eps);
   kernel *made = malloc(sizeof *made);
   if (!made) return failure(api, ORT_FAIL, "no memory for a kernel of %s", op->kind->name);
   *made = (kernel){op, axis, eps};
@@ -39,7 +42,7 @@ void destroy_kernel(void *kernel) { free(kernel); }
 /* ---- Tensors ---------------------------------------------------------------------------------- */
 
 enum {
-  MAX_RANK = 32
+  MAX_RANK = 16
 };
 
 typedef struct tensor {
@@ -57,7 +60,7 @@ static OrtStatus *read_shape(const norm_op *op, const OrtValue *value, const cha
                              tensor *out) {
   const OrtApi *api = op->api;
   OrtStatus *status;
-  if (op->base.version >= ORT_WITH_SHAPE_REFERENCE) { /* allocates nothing */
+  if (op->base.version >= ORT_NEWER) { /* allocates nothing */
     int type;
     const int64_t *dims;
     status = api->GetTensorElementTypeAndShapeDataReference(value, &type, &dims, &out->rank);

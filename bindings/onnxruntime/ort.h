@@ -48,11 +48,11 @@ typedef struct OrtApiBase {
   const char *(*GetVersionString)(void);
 } OrtApiBase;
 
-/* The version of the table that has every entry below but the last, and the one that has that too.
+/* The version of the table that has every entry below but the last, and the first that has all.
  * Version n belongs to ONNX Runtime 1.n. */
 enum {
   ORT_OLDEST = 17,
-  ORT_WITH_SHAPE_REFERENCE = 24
+  ORT_NEWER = 24
 };
 
 typedef void (*ort_unused)(void);
@@ -69,7 +69,7 @@ struct OrtApi {
   OrtStatus *(*CreateTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo **out);
   OrtStatus *(*SetTensorElementType)(OrtTensorTypeAndShapeInfo *info, ort_element type);
   OrtStatus *(*SetDimensions)(OrtTensorTypeAndShapeInfo *info, const int64_t *dims, size_t count);
-  ort_unused unused60;
+  OrtStatus *(*GetTensorElementType)(const OrtTensorTypeAndShapeInfo *info, ort_element *out);
   OrtStatus *(*GetDimensionsCount)(const OrtTensorTypeAndShapeInfo *info, size_t *out);
   OrtStatus *(*GetDimensions)(const OrtTensorTypeAndShapeInfo *info, int64_t *dims, size_t count);
   OrtStatus *(*GetSymbolicDimensions)(const OrtTensorTypeAndShapeInfo *info, const char **names,

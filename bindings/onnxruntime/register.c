@@ -120,28 +120,30 @@ static void release_may_inplace(int *inputs, int *outputs) { (void)inputs, (void
 
 static norm_op describe(const OrtApi *api, uint32_t version, const norm_kind *kind, ort_element x,
                         ort_element y) {
-  return (norm_op){.base = {.version = version,
-                            .GetName = name,
-                            .GetExecutionProviderType = cpu,
-                            .GetInputType = input_type,
-                            .GetInputTypeCount = input_count,
-                            .GetOutputType = output_type,
-                            .GetOutputTypeCount = output_count,
-                            .KernelDestroy = destroy_kernel,
-                            .GetInputCharacteristic = input_presence,
-                            .GetOutputCharacteristic = output_presence,
-                            .GetInputMemoryType = default_memory,
-                            .CreateKernelV2 = create_kernel,
-                            .KernelComputeV2 = compute,
-                            .InferOutputShapeFn = infer_shapes,
-                            .GetStartVersion = first_version,
-                            .GetEndVersion = last_version,
-                            .GetMayInplace = x == y ? may_inplace : NULL,
-                            .ReleaseMayInplace = release_may_inplace},
-                   .api = api,
-                   .kind = kind,
-                   .x_type = x,
-                   .y_type = y};
+  return (norm_op){
+      .base = {.version = version,
+               .GetName = name,
+               .GetExecutionProviderType = cpu,
+               .GetInputType = input_type,
+               .GetInputTypeCount = input_count,
+               .GetOutputType = output_type,
+               .GetOutputTypeCount = output_count,
+               .KernelDestroy = destroy_kernel,
+               .GetInputCharacteristic = input_presence,
+               .GetOutputCharacteristic = output_presence,
+               .GetInputMemoryType = default_memory,
+               .CreateKernelV2 = create_kernel,
+               .KernelComputeV2 = compute,
+               /* Before, one that is there has a node crash that leaves an input out. */
+               .InferOutputShapeFn = version < ORT_NEWER ? NULL : infer_shapes,
+               .GetStartVersion = first_version,
+               .GetEndVersion = last_version,
+               .GetMayInplace = x == y ? may_inplace : NULL,
+               .ReleaseMayInplace = release_may_inplace},
+      .api = api,
+      .kind = kind,
+      .x_type = x,
+      .y_type = y};
 }
 
 /* ---- Registration ----------------------------------------------------------------------------- */
@@ -216,7 +218,7 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
                    ORT_OLDEST, name);
   }
   /* To ask for a version that it lacks would have it print a complaint. */
-  uint32_t version = minor < ORT_WITH_SHAPE_REFERENCE ? ORT_OLDEST : ORT_WITH_SHAPE_REFERENCE;
+  uint32_t version = minor < ORT_NEWER ? ORT_OLDEST : ORT_NEWER;
   const OrtApi *api = base->GetApi(version);
   registration *found;
   OrtStatus *status = registration_of(api, version, &found);

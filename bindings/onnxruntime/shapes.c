@@ -22,23 +22,37 @@ static int64_t axis_attribute(const norm_op *op, OrtShapeInferContext *context) 
   return axis;
 }
 
-/* Gives each output of `role` the shape in `info`. One that the node does not have is refused, which
+/* Gives the output of `role` the shape in `info`. One that the node does not have is refused, which
  * does no harm. */
-static void set_output(const norm_op *op, OrtShapeInferContext *context, role role,
-                       const OrtTensorTypeAndShapeInfo *info) {
+static OrtStatus *set_output(const norm_op *op, OrtShapeInferContext *context, role role,
+                             OrtTensorTypeAndShapeInfo *info, ort_element type) {
   const OrtApi *api = op->api;
-  for (size_t i = 0; i < op->kind->outputs; i++) {
+  OrtStatus *status = api->SetTensorElementType(info, type);
+  for (size_t i = 0; !status && i < op->kind->outputs; i++) {
     if (op->kind->output[i] == role)
       succeeded(api, api->ShapeInferContext_SetOutputTypeShape(context, i, info));
   }
+  return status;
 }
 
+/* The shape and the dtype of a required input. */
+static OrtStatus *input(const norm_op *op, OrtShapeInferContext *context, role role,
+                        OrtTensorTypeAndShapeInfo **info, ort_element *type) {
+  size_t i = 0;
+  while (op->kind->input[i] != role) i++;
+  OrtStatus *status = op->api->ShapeInferContext_GetInputTypeShape(context, i, info);
+  return status ? status : op->api->GetTensorElementType(*info, type);
+}
+
+/* Of an operator for several dtypes, ONNX Runtime asks the first, whatever the dtypes of the node. */
 OrtStatus *infer_shapes(const OrtCustomOp *base, OrtShapeInferContext *context) {
   const norm_op *op = (const norm_op *)base;
   const OrtApi *api = op->api;
-  OrtTensorTypeAndShapeInfo *x, *out = NULL;
+  OrtTensorTypeAndShapeInfo *x, *weight, *out = NULL;
+  ort_element x_type, y_type;
   size_t rank = 0;
-  OrtStatus *status = api->ShapeInferContext_GetInputTypeShape(context, 0, &x);
+  OrtStatus *status = input(op, context, X, &x, &x_type);
+  if (!status) status = input(op, context, WEIGHT, &weight, &y_type);
   if (!status) status = api->GetDimensionsCount(x, &rank);
   /* An unknown shape looks like that of a scalar. */
   if (status || rank == 0) return status;
@@ -51,22 +65,22 @@ OrtStatus *infer_shapes(const OrtCustomOp *base, OrtShapeInferContext *context) 
   }
   if ((status = api->GetDimensions(x, dims, rank))) goto done;
   if ((status = api->GetSymbolicDimensions(x, names, rank))) goto done;
+  /* A size that has neither a value nor a name would be taken for the value -1. */
+  for (size_t i = 0; i < rank; i++)
+    if (dims[i] < 0 && !names[i][0]) goto done;
   if ((status = api->CreateTensorTypeAndShapeInfo(&out))) goto done;
   if ((status = api->SetDimensions(out, dims, rank))) goto done;
   if ((status = api->SetSymbolicDimensions(out, names, rank))) goto done;
-  if ((status = api->SetTensorElementType(out, op->y_type))) goto done;
-  set_output(op, context, Y, out);
-  if ((status = api->SetTensorElementType(out, op->x_type))) goto done;
-  set_output(op, context, SUM, out);
+  if ((status = set_output(op, context, Y, out, y_type))) goto done;
+  if ((status = set_output(op, context, SUM, out, x_type))) goto done;
 
   int64_t axis = axis_attribute(op, context);
   if (axis < 0) axis += (int64_t)rank;
   for (int64_t i = axis < 0 ? 0 : axis; i < (int64_t)rank; i++) dims[i] = 1, names[i] = "";
   if ((status = api->SetDimensions(out, dims, rank))) goto done;
   if ((status = api->SetSymbolicDimensions(out, names, rank))) goto done;
-  if ((status = api->SetTensorElementType(out, ORT_FLOAT))) goto done;
-  set_output(op, context, MEAN, out);
-  set_output(op, context, RSTD, out);
+  if ((status = set_output(op, context, MEAN, out, ORT_FLOAT))) goto done;
+  status = set_output(op, context, RSTD, out, ORT_FLOAT);
 
 done:
   if (out) api->ReleaseTensorTypeAndShapeInfo(out);

@@ -1,9 +1,9 @@
 """The norms of ONNX models by liblayernorm, in ONNX Runtime.
 
-    model, count = layernorm.onnx.replace("model.onnx")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), layernorm.onnx.session_options()
-    )
+model, count = layernorm.onnx.replace("model.onnx")
+session = onnxruntime.InferenceSession(
+    model.SerializeToString(), layernorm.onnx.session_options()
+)
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,8 +23,8 @@ __all__ = ["DOMAIN", "library_path", "replace", "session_options"]
 
 DOMAIN: Final = "liblayernorm"
 """The domain of the operators LayerNormalization, RMSNormalization, SkipLayerNormalization and
-SkipSimplifiedLayerNormalization, with the inputs, outputs and attributes of ONNX's, and those with a
-residual of com.microsoft's."""
+SkipSimplifiedLayerNormalization, with the inputs, outputs and attributes of ONNX's and
+com.microsoft's."""
 
 # What stands for a norm, and the operator that takes its place.
 _ONNX: Final = {
@@ -73,9 +73,9 @@ def replace(
     SkipSimplifiedLayerNormalization, also in subgraphs and functions.
 
     With `fuse`, ONNX Runtime first optimizes the model for the CPU, as it else would when it loads
-    it: that finds the norms that are spelled out in simpler operators, and joins a residual's addition
-    with the norm after it, neither of which it can do once the norms are replaced. A model that ONNX
-    Runtime alone cannot run is taken as it is.
+    it: that finds norms that are spelled out in simpler operators, and joins a residual's addition
+    with the norm after it, neither of which it can do once the norms are replaced. A model that it
+    cannot load, as for a norm in bfloat16, for which it has no kernel, is taken as it is.
     """
     if isinstance(model, onnx.ModelProto):
         result = _fused(model.SerializeToString()) if fuse else None
@@ -95,14 +95,14 @@ def replace(
 
 
 def _fused(model: bytes | str) -> onnx.ModelProto | None:
-    """What ONNX Runtime makes of a model for any CPU; None if it has no kernel for some node."""
+    """What ONNX Runtime makes of a model for any CPU; None if it cannot load it."""
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     with TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # not the warning that an optimized model is for this machine
+        options = session_options()
+        options.log_severity_level = 4  # the caller's session says it if something is wrong
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = fspath(path)
         # Beside it, since a ModelProto's file has a limit of 2 GiB.
@@ -111,7 +111,7 @@ def _fused(model: bytes | str) -> onnx.ModelProto | None:
         options.add_session_config_entry(prefix + "min_size_in_bytes", "1024")
         try:
             onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except NoKernel:
+        except (errors.Fail, errors.InvalidGraph, errors.NoSuchFile, errors.NotImplemented):
             return None
         return onnx.load(path)
 
