@@ -1,4 +1,4 @@
-"""The norms for JAX on the CPU, under jit, vmap and grad. For Flax, see the modules linen and nnx."""
+"""The norms for JAX on the CPU, under jit, vmap and grad; for Flax, the modules linen and nnx."""
 
 from ._functions import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 

@@ -30,6 +30,8 @@ def _call(module: Any, original: Callable[..., Any], x: Any, *, mask: Any = None
         bias = module.param("bias", module.bias_init, shape, module.param_dtype)
     given = [array for array in (x, scale, bias) if array is not None]
     dtype = np.dtype(linen.dtypes.canonicalize_dtype(*given, dtype=module.dtype))
+    if dtype == np.float64:  # then so is Flax's computation
+        x = x.astype(dtype)
     if isinstance(module, linen.RMSNorm):
         return rms_norm(x, scale, axis=axes, eps=module.epsilon, dtype=dtype)
     return layer_norm(x, scale, bias, axis=axes, eps=module.epsilon, dtype=dtype)
