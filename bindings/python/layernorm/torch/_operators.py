@@ -35,11 +35,11 @@ ATEN: Final = (
     "_fused_rms_norm_backward",
 )
 
-_library: Final = torch.library.Library("layernorm", "DEF")
+library: Final = torch.library.Library("layernorm", "DEF")
 
 
 def _define(name: str, schema: str, *tags: torch.Tag) -> None:
-    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
+    library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
 
 
 def _reporting(function: Callable[..., Any], results: int) -> Callable[..., Any]:
@@ -58,17 +58,17 @@ def _reporting(function: Callable[..., Any], results: int) -> Callable[..., Any]
 for _name, _schema in SCHEMAS.items():
     _define(_name, _schema)
     _own = getattr(_pytorch, _name)
-    _library.impl(_name, _own, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"layernorm::{_name}", _own, lib=_library)
+    library.impl(_name, _own, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"layernorm::{_name}", _own, lib=library)
 
-native_error: Final = _native.load(_library)
+native_error: Final = _native.load(library)
 """Why the native adapter is not in use, or None."""
 
 if native_error is None:
     for _name, _schema in SCHEMAS.items():
         _define(f"pytorch_{_name}", _schema)
         _results = _schema.split("->")[1].count("Tensor")
-        _library.impl(
+        library.impl(
             f"pytorch_{_name}",
             _reporting(getattr(_pytorch, _name), _results),
             "CompositeExplicitAutograd",
@@ -77,11 +77,11 @@ if native_error is None:
         _operator = getattr(torch.ops.aten, _name).default
         _arguments = str(_operator._schema).partition(_name)[2]
         _define(f"pytorch_{_name}", _arguments)
-        _library.impl(
+        library.impl(
             f"pytorch_{_name}",
             _reporting(_pytorch.original(_name), len(_operator._schema.returns)),
             "CPU",
         )
 else:
     for _name in SCHEMAS:
-        _library.impl(_name, getattr(_ctypes, _name), "CPU")
+        library.impl(_name, getattr(_ctypes, _name), "CPU")

@@ -32,6 +32,19 @@ def add(x: Tensor, residual: Tensor) -> Tensor:
     return (x + residual).contiguous()
 
 
+def _check_rms_norm(x: Tensor, normalized_shape: Shape, weight: Optional) -> None:
+    """What aten::rms_norm checks before aten::_fused_rms_norm."""
+    shape = list(normalized_shape)
+    torch._check(
+        len(shape) > 0 and list(x.shape[-len(shape) :]) == shape,
+        lambda: f"normalized_shape={shape}: input of shape {tuple(x.shape)} does not end with it",
+    )
+    torch._check(
+        weight is None or list(weight.shape) == shape,
+        lambda: f"weight has shape {tuple(weight.shape)}; normalized_shape={shape}",  # type: ignore
+    )
+
+
 def layer_norm(
     x: Tensor, normalized_shape: Shape, weight: Optional, bias: Optional, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,6 +55,7 @@ def layer_norm(
 def rms_norm(
     x: Tensor, normalized_shape: Shape, weight: Optional, eps: float | None
 ) -> tuple[Tensor, Tensor]:
+    _check_rms_norm(x, normalized_shape, weight)
     y, rstd = _aten._fused_rms_norm(x, normalized_shape, weight, eps)
     return y.contiguous(), rstd
 
