@@ -86,13 +86,14 @@ static int backward(const signature *s, const tvm_ffi_any *values, int32_t count
   return finish(&a, layernorm_backward(&args));
 }
 
+/* A function that takes these parameters. */
+#define COUNT(...) (sizeof((parameter[]){__VA_ARGS__}) / sizeof(parameter))
 #define FUNCTION(name, direction, norm, required, ...)                                             \
   __attribute__((visibility("default"))) int __tvm_ffi_##name(                                     \
       void *self, const tvm_ffi_any *values, int32_t count, tvm_ffi_any *result);                  \
   int __tvm_ffi_##name(void *self, const tvm_ffi_any *values, int32_t count,                       \
                        tvm_ffi_any *result) {                                                      \
-    static const signature s = {norm, sizeof(parameter[]){__VA_ARGS__} / sizeof(parameter), required,   \
-                                {__VA_ARGS__}};                                                    \
+    static const signature s = {norm, COUNT(__VA_ARGS__), required, {__VA_ARGS__}};                \
     (void)self, (void)result; /* which is None already */                                          \
     return direction(&s, values, count);                                                           \
   }
