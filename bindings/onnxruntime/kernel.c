@@ -60,7 +60,7 @@ static OrtStatus *read_shape(const norm_op *op, const OrtValue *value, const cha
                              tensor *out) {
   const OrtApi *api = op->api;
   OrtStatus *status;
-  if (op->base.version >= ORT_NEWER) { /* allocates nothing */
+  if (op->base.version >= ORT_WITH_SHAPE_REFERENCE) { /* allocates nothing */
     int type;
     const int64_t *dims;
     status = api->GetTensorElementTypeAndShapeDataReference(value, &type, &dims, &out->rank);
@@ -132,7 +132,7 @@ static int64_t product(const int64_t *dims, size_t begin, size_t end) {
 
 /* ---- Parameters ------------------------------------------------------------------------------- */
 
-/* weight, bias or x_bias: as it lies, or broadcast to the shape of x by strides. */
+/* weight or bias: as it lies, or broadcast to the shape of x by strides. */
 typedef struct parameter {
   const char *data;
   bool direct; /* it is [cols] */

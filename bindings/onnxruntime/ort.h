@@ -48,11 +48,13 @@ typedef struct OrtApiBase {
   const char *(*GetVersionString)(void);
 } OrtApiBase;
 
-/* The version of the table that has every entry below but the last, and the first that has all.
- * Version n belongs to ONNX Runtime 1.n. */
+/* Versions of the table; version n belongs to ONNX Runtime 1.n. */
 enum {
-  ORT_OLDEST = 17,
-  ORT_NEWER = 24
+  ORT_OLDEST = 17,               /* has every entry below but the last */
+  ORT_WITH_SHAPE_REFERENCE = 24, /* has the last */
+  /* Before, a shape function crashes where a node leaves out an optional input (1.23) or gives a
+   * shape to an output that a node leaves out (1.27). */
+  ORT_WITH_SHAPE_FUNCTION = 28
 };
 
 typedef void (*ort_unused)(void);

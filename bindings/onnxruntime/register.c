@@ -134,8 +134,7 @@ static norm_op describe(const OrtApi *api, uint32_t version, const norm_kind *ki
                .GetInputMemoryType = default_memory,
                .CreateKernelV2 = create_kernel,
                .KernelComputeV2 = compute,
-               /* Before, one that is there has a node crash that leaves an input out. */
-               .InferOutputShapeFn = version < ORT_NEWER ? NULL : infer_shapes,
+               .InferOutputShapeFn = version < ORT_WITH_SHAPE_FUNCTION ? NULL : infer_shapes,
                .GetStartVersion = first_version,
                .GetEndVersion = last_version,
                .GetMayInplace = x == y ? may_inplace : NULL,
@@ -218,7 +217,7 @@ OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base)
                    ORT_OLDEST, name);
   }
   /* To ask for a version that it lacks would have it print a complaint. */
-  uint32_t version = minor < ORT_NEWER ? ORT_OLDEST : ORT_NEWER;
+  uint32_t version = minor < ORT_WITH_SHAPE_FUNCTION ? minor : ORT_WITH_SHAPE_FUNCTION;
   const OrtApi *api = base->GetApi(version);
   registration *found;
   OrtStatus *status = registration_of(api, version, &found);

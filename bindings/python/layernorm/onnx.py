@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from os import PathLike, fspath
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import onnx
 
@@ -38,8 +38,6 @@ _REPLACED: Final = {
     "ai.onnx": _ONNX,
     "com.microsoft": _ONNX | {name: name for name in _RESIDUAL},
 }
-
-_WithOpsets = TypeVar("_WithOpsets", onnx.ModelProto, onnx.FunctionProto)
 
 
 def library_path() -> str:
@@ -74,24 +72,28 @@ def replace(
 
     With `fuse`, ONNX Runtime first optimizes the model for the CPU, as it else would when it loads
     it: that finds norms that are spelled out in simpler operators, and joins a residual's addition
-    with the norm after it, neither of which it can do once the norms are replaced. A model that it
-    cannot load, as for a norm in bfloat16, for which it has no kernel, is taken as it is.
+    with the norm after it, neither of which it can do once the norms are replaced. Where it cannot
+    load the model, or itself spells out norms for which it has no kernel, the model is taken as it
+    is.
     """
+    path = None
     if isinstance(model, onnx.ModelProto):
-        result = _fused(model.SerializeToString()) if fuse else None
-        if result is None:
-            result = onnx.ModelProto()
-            result.CopyFrom(model)
+        plain = onnx.ModelProto()
+        plain.CopyFrom(model)
     elif isinstance(model, (str, PathLike)):
-        result = _fused(fspath(model)) if fuse else None
-        if result is None:
-            result = onnx.load(fspath(model))
+        path = fspath(model)
+        plain = onnx.load(path, load_external_data=False)
     else:
         raise TypeError(f"model is {type(model).__name__}, not a ModelProto or a path")
-    count = _replace_in(result, result.graph.node)
-    for function in result.functions:
-        count += _replace_in(function, function.node)
-    return result, count
+    fused = _fused(path or plain.SerializeToString()) if fuse else None
+    count = _replace_in(plain)
+    if fused is not None:
+        fused_count = _replace_in(fused)
+        if fused_count >= count:
+            return fused, fused_count
+    if path is not None:
+        onnx.load_external_data_for_model(plain, fspath(Path(path).parent))
+    return plain, count
 
 
 def _fused(model: bytes | str) -> onnx.ModelProto | None:
@@ -111,21 +113,24 @@ def _fused(model: bytes | str) -> onnx.ModelProto | None:
         options.add_session_config_entry(prefix + "min_size_in_bytes", "1024")
         try:
             onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except (errors.Fail, errors.InvalidGraph, errors.NoSuchFile, errors.NotImplemented):
+        except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented):
             return None
         return onnx.load(path)
 
 
-def _replace_in(owner: _WithOpsets, nodes: Iterable[onnx.NodeProto]) -> int:
+def _replace_in(model: onnx.ModelProto) -> int:
     count = 0
-    for node in _all_nodes(nodes):
-        operator = _REPLACED.get(node.domain, {}).get(node.op_type)
-        if operator is not None and _is_covered(node):
-            node.op_type = operator
-            node.domain = DOMAIN
-            count += 1
-    if count and all(opset.domain != DOMAIN for opset in owner.opset_import):
-        owner.opset_import.add(domain=DOMAIN, version=1)
+    owners: list[tuple[Any, Any]] = [(model, model.graph), *((f, f) for f in model.functions)]
+    for owner, graph in owners:
+        before = count
+        for node in _all_nodes(graph.node):
+            operator = _REPLACED.get(node.domain, {}).get(node.op_type)
+            if operator is not None and _is_covered(node):
+                node.op_type = operator
+                node.domain = DOMAIN
+                count += 1
+        if count > before and all(opset.domain != DOMAIN for opset in owner.opset_import):
+            owner.opset_import.add(domain=DOMAIN, version=1)
     return count
 
 
