@@ -11,7 +11,7 @@ HALVES = torch.float16, torch.bfloat16
 DTYPES = torch.float32, torch.float64, *HALVES
 # Of the largest value of a result: some units in the last place.
 TOLERANCE = {
-    torch.float64: 1e-13,
+    torch.float64: 1e-12,
     torch.float32: 2e-6,
     torch.float16: 2e-3,
     torch.bfloat16: 1.6e-2,
