@@ -121,7 +121,8 @@ static operand next_operand(call *c, const xla_ffi_operands *operands, int64_t i
     fits = buffer->dims[c->batch_rank + d] == sizes[shape][d];
     entry_size *= sizes[shape][d];
   }
-  if (!fits) problem(c, XLA_FFI_INVALID_ARGUMENT, "%s has a shape that does not fit the others", name);
+  if (!fits)
+    problem(c, XLA_FFI_INVALID_ARGUMENT, "%s has a shape that does not fit the others", name);
   return (operand){buffer->data, buffer->dims, entry_size};
 }
 
