@@ -50,7 +50,8 @@ typedef struct OrtApiBase {
 
 /* Versions of the table; version n belongs to ONNX Runtime 1.n. */
 enum {
-  ORT_OLDEST = 17,               /* has every entry below but the last */
+  /* Has every entry below but the last. Before, an operator was run for dtypes not its own. */
+  ORT_OLDEST = 18,
   ORT_WITH_SHAPE_REFERENCE = 24, /* has the last */
   /* Before, a shape function crashes where a node leaves out an optional input (1.23) or gives a
    * shape to an output that a node leaves out (1.27). */
@@ -133,8 +134,7 @@ ORT_PLACE(KernelContext_ParallelFor, 274);
 ORT_PLACE(GetTensorElementTypeAndShapeDataReference, 414);
 #undef ORT_PLACE
 
-/* An operator: what it takes and gives, and the functions that make and run its kernel. The fields
- * from GetMayInplace on are read where version is 18 or more. */
+/* An operator: what it takes and gives, and the functions that make and run its kernel. */
 struct OrtCustomOp {
   uint32_t version;
   void *(*CreateKernel)(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info);

@@ -93,12 +93,12 @@ def test_instruction_set():
 
 
 def test_old_version():
-    """A table of ONNX Runtime 1.16, with the one entry that serves to say no."""
+    """A table of ONNX Runtime 1.17, with the one entry that serves to say no."""
     create_status = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
     get_api = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
     get_version = ctypes.CFUNCTYPE(ctypes.c_void_p)
     said, asked = [], []
-    text = ctypes.create_string_buffer(b"1.16.3")
+    text = ctypes.create_string_buffer(b"1.17.3")
 
     @create_status
     def say(code, sentence):
@@ -120,5 +120,5 @@ def test_old_version():
     assert register(None, ctypes.addressof(base)) == 1
     assert asked == [1]
     (sentence,) = said
-    assert "need ONNX Runtime 1.17 or later" in sentence
-    assert "this is 1.16.3" in sentence
+    assert "need ONNX Runtime 1.18 or later" in sentence
+    assert "this is 1.17.3" in sentence
