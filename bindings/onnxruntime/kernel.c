@@ -39,7 +39,7 @@ OrtStatus *create_kernel(const OrtCustomOp *base, const OrtApi *api, const OrtKe
 
 void destroy_kernel(void *kernel) { free(kernel); }
 
-/* ---- Tensors ---------------------------------------------------------------------------------- */
+/* ---- Tensors --------------------------------------------------------------------------------- */
 
 enum {
   MAX_RANK = 16
@@ -130,7 +130,7 @@ static int64_t product(const int64_t *dims, size_t begin, size_t end) {
   return result;
 }
 
-/* ---- Parameters ------------------------------------------------------------------------------- */
+/* ---- Parameters ------------------------------------------------------------------------------ */
 
 /* weight or bias: as it lies, or broadcast to the shape of x by strides. */
 typedef struct parameter {
@@ -181,7 +181,7 @@ static void gather(const parameter *parameter, const tensor *x, size_t axis, int
   }
 }
 
-/* ---- The call --------------------------------------------------------------------------------- */
+/* ---- The call -------------------------------------------------------------------------------- */
 
 /* Where the library gives mean and rstd in float64, they pass through a buffer of so many rows. */
 enum {
@@ -292,9 +292,9 @@ static int64_t divide(call *call) {
   return (args->rows + call->task_rows - 1) / call->task_rows;
 }
 
-/* ---- From a node to the call ------------------------------------------------------------------ */
+/* ---- From a node to the call ----------------------------------------------------------------- */
 
-/* Checks the shape of the residual: that of x, whose leading dimensions it may lack or have as 1. */
+/* Checks the residual's shape: that of x, whose leading dimensions it may lack or have as 1. */
 static OrtStatus *read_residual(const norm_op *op, call *call) {
   const tensor *x = &call->inputs[X], *residual = &call->inputs[RESIDUAL];
   size_t skipped = 0;

@@ -1,5 +1,5 @@
-/* What this adapter uses of ONNX Runtime's C ABI, as its public documentation gives it: the entries
- * of OrtApi with their places in that table, to which ONNX Runtime only appends, and OrtCustomOp. */
+/* What this adapter uses of ONNX Runtime's C ABI, as its public documentation gives it: entries of
+ * OrtApi with their places in that table, to which ONNX Runtime only appends, and OrtCustomOp. */
 #ifndef LAYERNORM_ORT_H
 #define LAYERNORM_ORT_H
 

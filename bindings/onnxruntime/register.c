@@ -51,7 +51,7 @@ OrtStatus *failure(const OrtApi *api, int code, const char *format, ...) {
   return api->CreateStatus(code, sentence);
 }
 
-/* ---- What ONNX Runtime asks of an operator ---------------------------------------------------- */
+/* ---- What ONNX Runtime asks of an operator --------------------------------------------------- */
 
 static const norm_op *norm_of(const OrtCustomOp *base) { return (const norm_op *)base; }
 
@@ -145,7 +145,7 @@ static norm_op describe(const OrtApi *api, uint32_t version, const norm_kind *ki
       .y_type = y};
 }
 
-/* ---- Registration ----------------------------------------------------------------------------- */
+/* ---- Registration ---------------------------------------------------------------------------- */
 
 /* The operators for one ONNX Runtime, of which a process may have several. Made when it first asks,
  * and never freed: its sessions may live as long as the process. */

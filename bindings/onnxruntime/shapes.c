@@ -44,7 +44,7 @@ static OrtStatus *input(const norm_op *op, OrtShapeInferContext *context, role r
   return status ? status : op->api->GetTensorElementType(*info, type);
 }
 
-/* Of an operator for several dtypes, ONNX Runtime asks the first, whatever the dtypes of the node. */
+/* Of an operator for several dtypes, ONNX Runtime asks the first, whatever those of the node. */
 OrtStatus *infer_shapes(const OrtCustomOp *base, OrtShapeInferContext *context) {
   const norm_op *op = (const norm_op *)base;
   const OrtApi *api = op->api;
