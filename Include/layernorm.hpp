@@ -4,15 +4,16 @@
  *     layernorm::forward(rows, cols, x, y, {.weight = weight, .eps = 1e-6}).or_throw(); // C++20
  *
  * forward, backward, rms_forward, rms_backward, add_forward and rms_add_forward take contiguous
- * matrices [rows][cols] of one element type; forward_call and backward_call do the rest: mixed types,
- * strides, what is fused with the norm. What the arguments mean is in layernorm.h.
+ * matrices [rows][cols] of one element type, and by name what may be left out. forward and backward of
+ * nothing but forward_args or backward_args do the rest: mixed types, strides, what is fused with the
+ * norm. What the arguments mean is in layernorm.h.
  *
  * The element type is float, double or one of 16 bits: layernorm::float16, layernorm::bfloat16, the
  * compiler's _Float16 and __bf16, C++23's std::float16_t and std::bfloat16_t, and any class whose
  * std::numeric_limits has the digits of one of those. mean and rstd are double for double, else float.
  *
- * The size of every span is checked. An empty one among the options is one that is not given, or not
- * wanted.
+ * The size of every span is checked. An empty weight, bias, x_bias, mean, rstd, dweight or dbias is one
+ * that is not given, or not wanted.
  *
  * Every call returns a result, true for success, and throws nothing; or_throw() makes an exception of
  * one that failed. Nothing has been written then. */

@@ -23,8 +23,11 @@ ABI(LAYERNORM_F64, f64, double);
 ABI(LAYERNORM_F16, f16, std::uint16_t);
 ABI(LAYERNORM_BF16, bf16, std::uint16_t);
 
-// Somebody's class of 16 bits, which the library knows by its std::numeric_limits.
+// Somebody's classes of 16 bits: one that is known by its std::numeric_limits, one that is not.
 struct foreign_half {
+  std::uint16_t bits;
+};
+struct foreign_bfloat {
   std::uint16_t bits;
 };
 
@@ -119,6 +122,7 @@ static_assert(layernorm::dtype<std::bfloat16_t> == LAYERNORM_BF16);
 template <> struct std::numeric_limits<foreign_half> {
   static constexpr int digits = 11;
 };
+template <> inline constexpr layernorm_dtype layernorm::dtype<foreign_bfloat> = LAYERNORM_BF16;
 
 void element_types() {
   every_function<float>();
@@ -126,6 +130,7 @@ void element_types() {
   every_function<layernorm::float16>();
   every_function<layernorm::bfloat16>();
   every_function<foreign_half>();
+  every_function<foreign_bfloat>();
 #ifdef __STDCPP_FLOAT16_T__
   every_function<std::float16_t>();
 #endif
