@@ -4,11 +4,12 @@ import PackageDescription
 // The shipped library is CMake's; this package builds the same sources for Swift programs, with the
 // Swift runtime, puts the typed functions of the module LayerNorm over them, and runs the Swift tests.
 
-/// The kernels once more, for one instruction set.
+/// The kernels once more, for one instruction set; optimized in debug builds too, where they would
+/// be a hundred times slower and are not what is being debugged.
 func kernels(_ name: String, _ flags: [String]) -> Target {
-  .target(
-    name: name, dependencies: ["CShims"],
-    swiftSettings: [.unsafeFlags(["-Ounchecked"] + flags)])
+  let optimized = ["-Ounchecked", "-disable-batch-mode", "-wmo", "-num-threads", "1"]
+  return .target(
+    name: name, dependencies: ["CShims"], swiftSettings: [.unsafeFlags(optimized + flags)])
 }
 
 let package = Package(
