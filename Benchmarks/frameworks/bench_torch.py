@@ -31,9 +31,7 @@ def both(norm: Callable, x: torch.Tensor, params: list[torch.Tensor]) -> Callabl
     return call
 
 
-def times(
-    own: Callable[[], object], ours: Callable[[], object]
-) -> dict[str, float]:
+def times(own: Callable[[], object], ours: Callable[[], object]) -> dict[str, float]:
     """One after the other, three times, since install() holds for all calls or none."""
     measured: dict[str, list[float]] = {OWN: [], INSTALLED: [], FUNCTION: []}
     for _ in range(3):

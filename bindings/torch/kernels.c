@@ -39,8 +39,7 @@ static void release(stable_value *stack, const char *kinds) {
   for (; *kinds; kinds++, stack++) {
     if (*kinds == 'T') shim.aoti_torch_delete_tensor_object((tensor_handle)*stack);
     if (*kinds == 'L') shim.torch_delete_list((list_handle)*stack);
-    if (*kinds == 'O' && *stack)
-      shim.aoti_torch_delete_tensor_object(optional_tensor(*stack));
+    if (*kinds == 'O' && *stack) shim.aoti_torch_delete_tensor_object(optional_tensor(*stack));
     if ((*kinds == 'O' || *kinds == 'D') && *stack) shim.delete_box((void *)(uintptr_t)*stack);
   }
 }
@@ -77,7 +76,10 @@ static void finish_forward(const struct forward *call, const char *kinds, const 
 }
 
 /* What is not wanted is returned as `absent` says: an undefined tensor, or one without elements. */
-enum absent { UNDEFINED, EMPTY };
+enum absent {
+  UNDEFINED,
+  EMPTY
+};
 
 static void finish_backward(const struct backward *call, const char *kinds, const char *instead,
                             stable_value *stack, uint64_t outputs, enum absent absent) {
@@ -282,9 +284,9 @@ static const char *implement(const char *namespace_name, const struct registered
  * once. Returns NULL, or a sentence that says why it cannot be. */
 EXPORT const char *layernorm_torch_start(void) {
   static const struct registered kernels[] = {
-      {"layer_norm", own_layer_norm},         {"layer_norm_backward", layer_norm_backward},
-      {"rms_norm", own_rms_norm},             {"rms_norm_backward", rms_norm_backward},
-      {"add_layer_norm", add_layer_norm},     {"add_rms_norm", add_rms_norm},
+      {"layer_norm", own_layer_norm},     {"layer_norm_backward", layer_norm_backward},
+      {"rms_norm", own_rms_norm},         {"rms_norm_backward", rms_norm_backward},
+      {"add_layer_norm", add_layer_norm}, {"add_rms_norm", add_rms_norm},
   };
   static library_handle library;
   const char *error = load_shim();
@@ -307,6 +309,4 @@ EXPORT const char *layernorm_torch_install(void) {
 }
 
 /* Takes them away again. */
-EXPORT void layernorm_torch_uninstall(void) {
-  shim.aoti_torch_delete_library_object(installed);
-}
+EXPORT void layernorm_torch_uninstall(void) { shim.aoti_torch_delete_library_object(installed); }

@@ -12,10 +12,14 @@ static layernorm_dtype dtype_of(int32_t torch_dtype) {
 
 static int32_t torch_dtype_of(layernorm_dtype dtype) {
   switch (dtype) {
-  case LAYERNORM_F64: return shim.float64;
-  case LAYERNORM_F16: return shim.float16;
-  case LAYERNORM_BF16: return shim.bfloat16;
-  default: return shim.float32;
+  case LAYERNORM_F64:
+    return shim.float64;
+  case LAYERNORM_F16:
+    return shim.float16;
+  case LAYERNORM_BF16:
+    return shim.bfloat16;
+  default:
+    return shim.float32;
   }
 }
 
@@ -25,9 +29,8 @@ struct operand describe(tensor_handle tensor) {
   if (!tensor || shim.aoti_torch_is_defined(tensor, &defined) || !defined) return operand;
   int32_t dtype;
   int64_t *sizes, *strides;
-  if (shim.aoti_torch_get_dim(tensor, &operand.dims) ||
-      shim.aoti_torch_get_sizes(tensor, &sizes) || shim.aoti_torch_get_strides(tensor, &strides) ||
-      shim.aoti_torch_get_dtype(tensor, &dtype) ||
+  if (shim.aoti_torch_get_dim(tensor, &operand.dims) || shim.aoti_torch_get_sizes(tensor, &sizes) ||
+      shim.aoti_torch_get_strides(tensor, &strides) || shim.aoti_torch_get_dtype(tensor, &dtype) ||
       shim.aoti_torch_is_contiguous(tensor, &operand.contiguous) ||
       shim.torch_get_const_data_ptr(tensor, &operand.data))
     raise_error("PyTorch does not describe a tensor");

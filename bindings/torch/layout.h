@@ -5,7 +5,10 @@
 #include "layernorm.h"
 #include "shim.h"
 
-enum { MAX_DIMS = 16, MAX_OPERANDS = 3 };
+enum {
+  MAX_DIMS = 16,
+  MAX_OPERANDS = 3
+};
 
 /* An input. */
 struct operand {

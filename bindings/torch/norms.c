@@ -119,8 +119,9 @@ static bool is_stats(const struct operand *stats, layernorm_dtype x_dtype, int64
   if (!stats->contiguous) return false;
   int64_t count = 1;
   for (int64_t d = 0; d < stats->dims; d++) count *= stats->sizes[d];
-  return count == rows && (stats->dtype == (x_dtype == LAYERNORM_F64 ? LAYERNORM_F64 : LAYERNORM_F32) ||
-                           (is_half(x_dtype) && stats->dtype == x_dtype));
+  return count == rows &&
+         (stats->dtype == (x_dtype == LAYERNORM_F64 ? LAYERNORM_F64 : LAYERNORM_F32) ||
+          (is_half(x_dtype) && stats->dtype == x_dtype));
 }
 
 /* The data of `stats`, in float32 if it is a half type: then *owner becomes the tensor that has it. */

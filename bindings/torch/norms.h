@@ -4,7 +4,9 @@
 
 #include "layout.h"
 
-enum { MAX_RESULTS = 4 };
+enum {
+  MAX_RESULTS = 4
+};
 
 struct shape {
   int64_t dims; /* -1: more than MAX_DIMS */

@@ -24,7 +24,8 @@ const char *load_shim(void) {
   if (missing) return "PyTorch is too old; the adapter needs 2.10 or later";
   const uint64_t version = abi_version();
   if (version < TORCH_VERSION(2, 10)) return "PyTorch is too old; the adapter needs 2.10 or later";
-  if (version >= TORCH_VERSION(3, 0)) return "PyTorch is too new; the adapter is made for version 2";
+  if (version >= TORCH_VERSION(3, 0))
+    return "PyTorch is too new; the adapter is made for version 2";
   shim.version = TORCH_VERSION(2, 10);
 
 #define SHIM_FIND(result, name, parameters) *(void **)&shim.name = find(torch, #name, &missing);

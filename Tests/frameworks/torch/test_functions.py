@@ -7,7 +7,14 @@ from torch.nn import functional
 
 import layernorm.torch as ours
 
-SHAPES = [((768,), 1), ((1, 768), 1), ((5, 7, 33), 1), ((4, 3, 8, 5), 2), ((64, 1024), 1), ((3, 1), 1)]
+SHAPES = [
+    ((768,), 1),
+    ((1, 768), 1),
+    ((5, 7, 33), 1),
+    ((4, 3, 8, 5), 2),
+    ((64, 1024), 1),
+    ((3, 1), 1),
+]
 
 
 def tensors(shape, normalized, dtype, param_dtype):

@@ -122,9 +122,7 @@ def test_second_and_forward_derivatives(op):
             return results[0] if isinstance(results, tuple) else results
 
         with installed():
-            assert torch.autograd.gradcheck(
-                call, leaves, check_forward_ad=op.supports_forward_ad
-            )
+            assert torch.autograd.gradcheck(call, leaves, check_forward_ad=op.supports_forward_ad)
             assert torch.autograd.gradgradcheck(call, leaves)
 
 

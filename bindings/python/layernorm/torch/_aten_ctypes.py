@@ -42,9 +42,7 @@ def _native_layer_norm_backward(
     return found or _originals["native_layer_norm_backward"](*args, bias, wanted)
 
 
-def _fused_rms_norm(
-    x: Tensor, normalized_shape: Shape, weight: Optional, eps: float | None
-) -> Any:
+def _fused_rms_norm(x: Tensor, normalized_shape: Shape, weight: Optional, eps: float | None) -> Any:
     found = _ctypes._forward(RMS, x, None, normalized_shape, weight, None, eps)
     return found or _originals["_fused_rms_norm"](x, normalized_shape, weight, eps)
 

@@ -98,7 +98,9 @@ def _forward(
     return tuple(each for each in (y, total, mean, rstd) if each is not None)
 
 
-def layer_norm(x: Tensor, normalized_shape: Shape, weight: Optional, bias: Optional, eps: float) -> Any:
+def layer_norm(
+    x: Tensor, normalized_shape: Shape, weight: Optional, bias: Optional, eps: float
+) -> Any:
     found = _forward(_library.LAYER, x, None, normalized_shape, weight, bias, eps)
     return found or _pytorch.layer_norm(x, normalized_shape, weight, bias, eps)
 
@@ -201,9 +203,7 @@ def rms_norm_backward(
     weight: Optional,
     wanted: list[bool],
 ) -> Any:
-    found = _backward(
-        _library.RMS, dy, dsum, x, normalized_shape, None, rstd, weight, wanted
-    )
+    found = _backward(_library.RMS, dy, dsum, x, normalized_shape, None, rstd, weight, wanted)
     if found is None:
         return _pytorch.rms_norm_backward(dy, dsum, x, normalized_shape, rstd, weight, wanted)
     return tuple(x.new_empty(0) if each is None else each for each in found)

@@ -117,9 +117,7 @@ def rms_norm_backward(
     weight: Optional,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
-    return _gradients(
-        x, dsum, _rms_norm_backward(dy, x, normalized_shape, rstd, weight, wanted)
-    )
+    return _gradients(x, dsum, _rms_norm_backward(dy, x, normalized_shape, rstd, weight, wanted))
 
 
 def _rms_norm_backward(

@@ -1,0 +1,91 @@
+"""The native adapter, and what takes its place where it cannot be loaded."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import layernorm
+from layernorm import _library
+from layernorm.torch import _operators
+
+HERE = Path(__file__).parent
+
+
+def python(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_native_adapter_is_in_use():
+    assert _operators.native_error is None
+    assert _library.adapter("torch").exists()
+
+
+WITHOUT_ADAPTER = f"""
+import sys, pytest
+from layernorm.torch import _operators
+assert "liblayernorm_torch.so" in _operators.native_error
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "{HERE}/test_functions.py",
+    "{HERE}/test_install.py", "{HERE}/test_modules.py"]))
+"""
+
+
+def test_ctypes_where_there_is_no_adapter(tmp_path):
+    library = shutil.copy(layernorm.library_path(), tmp_path)
+    done = python(WITHOUT_ADAPTER, LAYERNORM_LIBRARY=str(library))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_adapter_that_does_not_load(tmp_path):
+    library = shutil.copy(layernorm.library_path(), tmp_path)
+    (tmp_path / "liblayernorm_torch.so").write_text("not a library")
+    program = "import torch, layernorm.torch as t; print(t.rms_norm(torch.ones(2), (2,)))"
+    done = python(program, LAYERNORM_LIBRARY=str(library))
+    assert done.returncode == 0 and "tensor([1.0000, 1.0000])" in done.stdout, done.stderr
+
+
+THREADS = """
+import os, torch, layernorm.torch as t
+torch.set_num_threads({threads})
+x = torch.randn(8192, 768)
+before = len(os.listdir("/proc/self/task"))
+for _ in range(20):
+    t.layer_norm(x, (768,))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_pytorchs(threads):
+    done = python(THREADS.format(threads=threads), LAYERNORM_NUM_THREADS="2")
+    assert done.stdout.strip() == str(threads - 1), done.stderr
+
+
+def test_an_error_of_the_library_is_raised():
+    program = "import torch, layernorm.torch as t; t.layer_norm(torch.ones(2, 2), (2,))"
+    done = python(program, LAYERNORM_ISA="z80")
+    assert done.returncode == 1 and "RuntimeError: LAYERNORM_ISA" in done.stderr
+
+
+def test_nothing_is_printed():
+    program = """
+import torch, layernorm.torch as t
+t.install()
+norm = torch.nn.LayerNorm(8)
+norm(torch.ones(2, 8)).sum().backward()
+t.uninstall()
+try:
+    t.layer_norm(torch.ones(3, 4), (5,))
+except RuntimeError:
+    pass
+"""
+    done = python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
