@@ -1,12 +1,11 @@
-"""PyTorch's layer norm and RMSNorm beside layernorm.torch: the functions, and PyTorch's own with install()."""
+"""PyTorch's layer norm and RMSNorm, as they are, with install(), and those of layernorm.torch."""
 
 import statistics
 from collections.abc import Callable
 
 import interleaved
-import torch
-
 import layernorm.torch
+import torch
 
 OWN, INSTALLED, FUNCTION = "PyTorch", "PyTorch, installed", "layernorm.torch"
 FUNCTIONS = {
@@ -52,7 +51,7 @@ def main() -> None:
                 for shape in interleaved.SHAPES:
                     x = torch.randn(shape).to(dtype)
                     weights = [torch.randn(shape[-1]).to(dtype) for _ in range(params)]
-                    case = "×".join(map(str, shape))
+                    case = f"{shape[0]} × {shape[1]}"  # noqa: RUF001
                     rows[case] = times(make(own, x, weights), make(ours, x, weights))
                 interleaved.table(f"{name}, {str(dtype)[6:]}, {title}", rows)
 

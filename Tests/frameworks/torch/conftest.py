@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+import layernorm.torch
 import pytest
 import torch
-
-import layernorm.torch
 
 HALVES = torch.float16, torch.bfloat16
 DTYPES = torch.float32, torch.float64, *HALVES
@@ -20,7 +19,7 @@ TOLERANCE = {
 
 def assert_close(actual: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> None:
     """Holds `actual`, of `dtype`, against the result in float64."""
-    assert actual.dtype == dtype and actual.shape == exact.shape
+    assert (actual.dtype, actual.shape) == (dtype, exact.shape)
     assert actual.is_contiguous()
     error = (actual.double() - exact).abs()
     if error.numel():

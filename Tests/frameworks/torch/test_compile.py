@@ -1,12 +1,11 @@
 """torch.compile, torch.export and tracing."""
 
+import layernorm.torch as ours
 import pytest
 import torch
 from conftest import DTYPES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
-
-import layernorm.torch as ours
 
 CALLS = {
     "layer_norm": lambda x, r, w, b: ours.layer_norm(x, (64,), w, b),

@@ -2,11 +2,10 @@
 
 import io
 
+import layernorm.torch as ours
 import pytest
 import torch
 from torch import nn
-
-import layernorm.torch as ours
 
 PAIRS = [(nn.LayerNorm, ours.LayerNorm), (nn.RMSNorm, ours.RMSNorm)]
 ARGUMENTS = [
@@ -49,7 +48,8 @@ def test_saved_and_loaded():
     torch.save(module, file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
-    assert type(loaded) is ours.LayerNorm and repr(loaded) == repr(module)
+    assert type(loaded) is ours.LayerNorm
+    assert repr(loaded) == repr(module)
 
 
 class Scaled(nn.LayerNorm):
@@ -76,8 +76,8 @@ def test_replace():
     params = list(given.parameters())
     assert ours.replace(given) is given
     kinds = [type(module) for module in given.modules()]
-    assert kinds.count(ours.LayerNorm) == 3 and kinds.count(ours.RMSNorm) == 1
-    assert nn.LayerNorm not in kinds and nn.RMSNorm not in kinds and Scaled in kinds
+    assert [kinds.count(kind) for kind in (ours.LayerNorm, ours.RMSNorm, Scaled)] == [3, 1, 1]
+    assert not {nn.LayerNorm, nn.RMSNorm} & set(kinds)
     assert given[2] is given[3][0]
     assert all(a is b for a, b in zip(params, given.parameters(), strict=True))
     assert repr(given) == text
@@ -96,5 +96,5 @@ def test_replaced_modules_use_liblayernorm():
 
 
 def test_replace_takes_modules_only():
-    with pytest.raises(TypeError, match="model must be a torch.nn.Module, not list"):
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, not list"):
         ours.replace([nn.LayerNorm(3)])

@@ -2,12 +2,11 @@
 
 import copy
 
+import layernorm.torch
 import pytest
 import torch
 from models import Transformer, train
 from torch import nn
-
-import layernorm.torch
 
 
 def assert_same_curve(losses: torch.Tensor, expected: torch.Tensor) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ctypes, _pytorch
 from .._library import LAYER, RMS
+from . import _ctypes, _pytorch
 from ._pytorch import Optional, Shape
 
 _library: torch.library.Library | None = None

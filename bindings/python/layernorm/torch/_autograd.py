@@ -63,7 +63,7 @@ class Norm:
         return norm(total, *args), total
 
     def _function(self) -> Any:
-        """What autograd calls for plain tensors: in half the time that the operator itself takes."""
+        """What autograd calls for plain tensors: in half the time that the operator takes."""
         norm = self
 
         class Function(torch.autograd.Function):

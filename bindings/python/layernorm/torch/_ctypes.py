@@ -1,5 +1,5 @@
-"""The operators' CPU kernels through ctypes: where the native adapter cannot be loaded, the same results
-with more time for each call."""
+"""The operators' CPU kernels through ctypes, for where the native adapter cannot be loaded: the
+same results in more time."""
 
 from __future__ import annotations
 

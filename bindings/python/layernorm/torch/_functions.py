@@ -24,10 +24,10 @@ def layer_norm(
 ) -> Tensor:
     """torch.nn.functional.layer_norm() by liblayernorm.
 
-    float32, float64, float16 and bfloat16 tensors on the CPU, with weight and bias of the same dtype, or
-    float32 where the input is a half type. Whatever else there is goes to PyTorch's own kernel, which
-    computes it or raises what it raises for it; so do torch.func's transforms, forward-mode
-    differentiation and second derivatives."""
+    float32, float64, float16 and bfloat16 tensors on the CPU, with weight and bias of the same
+    dtype, or float32 where the input is a half type. Whatever else there is goes to PyTorch's own
+    kernel, which computes it or raises what it raises for it; so do torch.func's transforms,
+    forward-mode differentiation and second derivatives."""
     tensors = input, weight, bias
     args = input, normalized_shape, weight, bias, eps
     if has_torch_function(tensors):

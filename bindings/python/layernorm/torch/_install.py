@@ -15,12 +15,12 @@ _installed = False
 
 
 def install() -> None:
-    """Has liblayernorm compute the CPU part of PyTorch's layer norm and RMSNorm from here on, in the
+    """Has liblayernorm compute PyTorch's layer norm and RMSNorm on the CPU from here on, in the
     whole process: torch.nn.functional.layer_norm and rms_norm, torch.nn.LayerNorm and RMSNorm, and
     whatever else calls aten::native_layer_norm, its backward, or aten::_fused_rms_norm.
 
-    Autograd, autocast, torch.func and torch.export are PyTorch's as before. What liblayernorm does not
-    cover is computed by PyTorch's own code. Installing twice is the same as once."""
+    Autograd, autocast, torch.func and torch.export are PyTorch's as before. What liblayernorm does
+    not cover is computed by PyTorch's own code. Installing twice is the same as once."""
     _set(True)
 
 

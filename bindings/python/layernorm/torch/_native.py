@@ -16,7 +16,7 @@ _adapter: Any = None
 
 
 def load(own: torch.library.Library) -> str | None:
-    """Registers the adapter's kernels for the operators of `own`. Returns None, or why it cannot."""
+    """Registers the adapter's kernels for the operators of `own`. Returns None, or why not."""
     global _adapter
     path = _library.adapter("torch")
     try:
@@ -39,7 +39,7 @@ def load(own: torch.library.Library) -> str | None:
 
 
 def _spend_warning(own: torch.library.Library) -> None:
-    """Has PyTorch give, unseen, the warning that it gives once when a kernel takes another's place."""
+    """Has PyTorch give, unseen, the warning that it gives once when a kernel replaces another."""
     own.define("_replaced() -> ()")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
 """The operators layernorm::*, and which code computes them.
 
-Each operator has a kernel for the CPU: of the native adapter, liblayernorm_torch.so, or where that cannot
-be loaded, of _ctypes. What liblayernorm does not cover, and every other device, is computed by PyTorch's
-own operators, in _pytorch."""
+Each operator has a kernel for the CPU: of the native adapter, liblayernorm_torch.so, or where that
+cannot be loaded, of _ctypes. What liblayernorm does not cover, and every other device, is computed
+by PyTorch's own operators, in _pytorch."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,5 +1,5 @@
-"""The operators by PyTorch's own code: for what liblayernorm does not cover, and for the shapes and dtypes
-of results while a program is traced."""
+"""The operators by PyTorch's own code: for what liblayernorm does not cover, and for the shapes and
+dtypes of results while a program is traced."""
 
 from __future__ import annotations
 
