@@ -27,9 +27,8 @@
   dbias: consuming MutableSpan<Element>? = nil
 ) throws(LayerNormError) {
   try backward(
-    Element.dtype, LAYERNORM_NORM_LAYER, rows: rows, cols: cols, dy: Memory(dy), x: Memory(x),
-    weight: .optional(weight), mean: .optional(mean), rstd: .optional(rstd), eps: eps,
-    dx: .optional(dx), dweight: .optional(dweight), dbias: .optional(dbias))
+    LAYERNORM_NORM_LAYER, rows: rows, cols: cols, dy: dy, x: x, weight: weight, mean: mean,
+    rstd: rstd, eps: eps, dx: dx, dweight: dweight, dbias: dbias)
 }
 
 /// Backward of RMSNorm. With x^ = x * rstd and g = dy * weight:
@@ -44,7 +43,6 @@
   dx: consuming MutableSpan<Element>? = nil, dweight: consuming MutableSpan<Element>? = nil
 ) throws(LayerNormError) {
   try backward(
-    Element.dtype, LAYERNORM_NORM_RMS, rows: rows, cols: cols, dy: Memory(dy), x: Memory(x),
-    weight: .optional(weight), rstd: .optional(rstd), eps: eps, dx: .optional(dx),
-    dweight: .optional(dweight))
+    LAYERNORM_NORM_RMS, rows: rows, cols: cols, dy: dy, x: x, weight: weight, rstd: rstd, eps: eps,
+    dx: dx, dweight: dweight)
 }

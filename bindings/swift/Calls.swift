@@ -1,15 +1,15 @@
-/// Where an argument lies. A caller's span is alive until the call that was given it returns, so its
-/// address may leave the closure that tells it.
+/// Where an argument lies.
 @usableFromInline struct Memory {
   @usableFromInline let start: UnsafeMutableRawPointer?
   @usableFromInline let count: Int
 
+  /// Whoever takes the address of a span keeps the span alive for as long as it is used.
   @inlinable init<T: LayerNormElement>(_ span: Span<T>) {
     self.init(span.withUnsafeBufferPointer { $0 })
   }
 
-  @inlinable init<T: LayerNormElement>(_ span: consuming MutableSpan<T>) {
-    self.init(span.withUnsafeMutableBufferPointer { $0 })
+  @inlinable init<T: LayerNormElement>(_ span: borrowing MutableSpan<T>) {
+    self.init(span.withUnsafeBufferPointer { $0 })
   }
 
   @inlinable init<T: LayerNormElement>(_ buffer: UnsafeBufferPointer<T>) {
@@ -27,8 +27,11 @@
   }
 
   @inlinable
-  static func optional<T: LayerNormElement>(_ span: consuming MutableSpan<T>?) -> Memory? {
-    if let span { Memory(span) } else { nil }
+  static func optional<T: LayerNormElement>(_ span: borrowing MutableSpan<T>?) -> Memory? {
+    switch span {
+    case .some(let span): Memory(span)
+    case .none: nil
+    }
   }
 
   @inlinable
@@ -42,8 +45,8 @@
   }
 }
 
-/// The rows of a call. Sizes that are negative or whose product overflows are left to the library to
-/// refuse.
+/// The rows of a call. Sizes that are negative or whose product overflows are left to the library
+/// to refuse.
 struct Shape {
   let rows: Int
   let cols: Int
@@ -68,6 +71,31 @@ struct Shape {
     throw LayerNormError(
       status: .size, message: "\(name) has \(memory.count) elements, not \(meaning) = \(count)")
   }
+}
+
+/// Every forward call over spans. Without x, y takes its place; without residual, sum does.
+@inlinable func forward<Element: LayerNormElement>(
+  _ norm: layernorm_norm, rows: Int, cols: Int, x: Span<Element>?, residual: Span<Element>? = nil,
+  weight: Span<Element>?, bias: Span<Element>? = nil, eps: Double,
+  y: borrowing MutableSpan<Element>, sum: borrowing MutableSpan<Element>? = nil,
+  mean: borrowing MutableSpan<Element.Statistic>? = nil,
+  rstd: borrowing MutableSpan<Element.Statistic>?
+) throws(LayerNormError) {
+  defer {
+    extendLifetime(x)
+    extendLifetime(residual)
+    extendLifetime(weight)
+    extendLifetime(bias)
+    extendLifetime(y)
+    extendLifetime(sum)
+    extendLifetime(mean)
+    extendLifetime(rstd)
+  }
+  try forward(
+    Element.dtype, norm, rows: rows, cols: cols, x: .optional(x) ?? Memory(y),
+    residual: .optional(residual) ?? .optional(sum), weight: .optional(weight),
+    bias: .optional(bias), eps: eps, y: Memory(y), sum: .optional(sum), mean: .optional(mean),
+    rstd: .optional(rstd))
 }
 
 /// Every forward call.
@@ -101,6 +129,29 @@ struct Shape {
   args.mean = mean?.start
   args.rstd = rstd?.start
   try check(layernorm_forward(&args))
+}
+
+/// Every backward call over spans.
+@inlinable func backward<Element: LayerNormElement>(
+  _ norm: layernorm_norm, rows: Int, cols: Int, dy: Span<Element>, x: Span<Element>,
+  weight: Span<Element>?, mean: Span<Element.Statistic>? = nil, rstd: Span<Element.Statistic>?,
+  eps: Double, dx: borrowing MutableSpan<Element>?, dweight: borrowing MutableSpan<Element>?,
+  dbias: borrowing MutableSpan<Element>? = nil
+) throws(LayerNormError) {
+  defer {
+    extendLifetime(dy)
+    extendLifetime(x)
+    extendLifetime(weight)
+    extendLifetime(mean)
+    extendLifetime(rstd)
+    extendLifetime(dx)
+    extendLifetime(dweight)
+    extendLifetime(dbias)
+  }
+  try backward(
+    Element.dtype, norm, rows: rows, cols: cols, dy: Memory(dy), x: Memory(x),
+    weight: .optional(weight), mean: .optional(mean), rstd: .optional(rstd), eps: eps,
+    dx: .optional(dx), dweight: .optional(dweight), dbias: .optional(dbias))
 }
 
 /// Every backward call.

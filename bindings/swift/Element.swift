@@ -29,8 +29,8 @@ extension BFloat16: LayerNormElement {
   public static var dtype: layernorm_dtype { LAYERNORM_BF16 }
 }
 
-/// The upper half of a Float: its sign and exponent, and 7 bits of its significand. A type to store,
-/// not to compute with.
+/// The upper half of a Float: its sign and exponent, and 7 bits of its significand. A type to
+/// store, not to compute with.
 public struct BFloat16: BitwiseCopyable, Sendable, Equatable {
   public var bitPattern: UInt16
 

@@ -1,6 +1,7 @@
 // The forward calls, over spans.
 
-/// Layer norm of each row: y = (x - mean) * rstd * weight + bias, where rstd = 1 / sqrt(variance + eps).
+/// Layer norm of each row: y = (x - mean) * rstd * weight + bias, where
+/// rstd = 1 / sqrt(variance + eps).
 ///
 /// - Parameters:
 ///   - x: rows * cols elements, one row after the other.
@@ -20,9 +21,8 @@
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
   try forward(
-    Element.dtype, LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: Memory(x),
-    weight: .optional(weight), bias: .optional(bias), eps: eps, y: Memory(y),
-    mean: .optional(mean), rstd: .optional(rstd))
+    LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: x, weight: weight, bias: bias, eps: eps, y: y,
+    mean: mean, rstd: rstd)
 }
 
 /// Layer norm of each row of `x`, in its place. Otherwise as `layerNorm(_:rows:cols:into:)`.
@@ -32,10 +32,9 @@
   mean: consuming MutableSpan<Element.Statistic>? = nil,
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
-  let x = Memory(x)
   try forward(
-    Element.dtype, LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: x, weight: .optional(weight),
-    bias: .optional(bias), eps: eps, y: x, mean: .optional(mean), rstd: .optional(rstd))
+    LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: nil, weight: weight, bias: bias, eps: eps,
+    y: x, mean: mean, rstd: rstd)
 }
 
 /// RMSNorm of each row: y = x * rstd * weight, where rstd = 1 / sqrt(sum(x * x) / cols + eps).
@@ -46,8 +45,7 @@
   into y: consuming MutableSpan<Element>, rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
   try forward(
-    Element.dtype, LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: Memory(x),
-    weight: .optional(weight), eps: eps, y: Memory(y), rstd: .optional(rstd))
+    LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: x, weight: weight, eps: eps, y: y, rstd: rstd)
 }
 
 /// RMSNorm of each row of `x`, in its place. Otherwise as `rmsNorm(_:rows:cols:into:)`.
@@ -55,14 +53,12 @@
   inPlace x: consuming MutableSpan<Element>, rows: Int, cols: Int, weight: Span<Element>? = nil,
   eps: Double = 1e-5, rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
-  let x = Memory(x)
   try forward(
-    Element.dtype, LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: x, weight: .optional(weight),
-    eps: eps, y: x, rstd: .optional(rstd))
+    LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: nil, weight: weight, eps: eps, y: x, rstd: rstd)
 }
 
-/// Residual addition and layer norm in one call: sum = x + residual, rounded to Element, and y is the
-/// layer norm of that sum, with the bits of the two steps one after the other.
+/// Residual addition and layer norm in one call: sum = x + residual, rounded to Element, and y is
+/// the layer norm of that sum, with the bits of the two steps one after the other.
 ///
 /// - Parameters:
 ///   - residual: rows * cols elements.
@@ -77,9 +73,8 @@
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
   try forward(
-    Element.dtype, LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: Memory(x),
-    residual: Memory(residual), weight: .optional(weight), bias: .optional(bias), eps: eps,
-    y: Memory(y), sum: .optional(sum), mean: .optional(mean), rstd: .optional(rstd))
+    LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: x, residual: residual, weight: weight,
+    bias: bias, eps: eps, y: y, sum: sum, mean: mean, rstd: rstd)
 }
 
 /// The same where the sum takes the place of `residual`: one step of a residual stream.
@@ -90,11 +85,9 @@
   mean: consuming MutableSpan<Element.Statistic>? = nil,
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
-  let residual = Memory(residual)
   try forward(
-    Element.dtype, LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: Memory(x), residual: residual,
-    weight: .optional(weight), bias: .optional(bias), eps: eps, y: Memory(y), sum: residual,
-    mean: .optional(mean), rstd: .optional(rstd))
+    LAYERNORM_NORM_LAYER, rows: rows, cols: cols, x: x, weight: weight, bias: bias, eps: eps, y: y,
+    sum: consume residual, mean: mean, rstd: rstd)
 }
 
 /// Residual addition and RMSNorm in one call, as `addLayerNorm`.
@@ -105,9 +98,8 @@
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
   try forward(
-    Element.dtype, LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: Memory(x),
-    residual: Memory(residual), weight: .optional(weight), eps: eps, y: Memory(y),
-    sum: .optional(sum), rstd: .optional(rstd))
+    LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: x, residual: residual, weight: weight, eps: eps,
+    y: y, sum: sum, rstd: rstd)
 }
 
 /// The same where the sum takes the place of `residual`: one step of a residual stream.
@@ -116,8 +108,7 @@
   weight: Span<Element>? = nil, eps: Double = 1e-5, into y: consuming MutableSpan<Element>,
   rstd: consuming MutableSpan<Element.Statistic>? = nil
 ) throws(LayerNormError) {
-  let residual = Memory(residual)
   try forward(
-    Element.dtype, LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: Memory(x), residual: residual,
-    weight: .optional(weight), eps: eps, y: Memory(y), sum: residual, rstd: .optional(rstd))
+    LAYERNORM_NORM_RMS, rows: rows, cols: cols, x: x, weight: weight, eps: eps, y: y,
+    sum: consume residual, rstd: rstd)
 }
