@@ -19,6 +19,7 @@ typedef struct ln_forward_work {
   double eps;
   int32_t centers;      /* LayerNorm; else RMSNorm */
   double weight_offset; /* added to each element of weight: -0.0 or 1 */
+  int32_t rounds_rstd;  /* rstd is used rounded, as where y has a 16-bit type */
   int32_t streams;      /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
   const void *weight; /* NULL: ones */
@@ -31,27 +32,24 @@ typedef struct ln_forward_work {
 /* Normalizes the rows begin ..< end. */
 typedef void (*ln_forward_kernel)(const ln_forward_work *work, int64_t begin, int64_t end);
 
-enum {
-  LN_BACKWARD_GROUP = 4
-};
-
 typedef struct ln_backward_work {
   int64_t cols;
   int64_t rows_per_batch;
   double eps;
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
+  int32_t streams;         /* dx is stored past the caches: apart from dy, x and dsum */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   const void *weight;      /* in the compute type, any offset added */
   const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
 } ln_backward_work;
 
-/* dx of the rows begin ..< end. Their dy * x^ and dy are added to `sums`, row by row, unless it is
- * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns, zero at
- * first. */
+/* dx of the rows begin ..< end. Their dy * x^ and dy are summed up in `sums`, row by row, unless it is
+ * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns.
+ * `continues`: they are added to what is there, instead of to zeros. */
 typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
-                                   void *sums);
+                                   void *sums, int32_t continues);
 
 enum {
   LN_SUM_BYTES = 128

@@ -18,6 +18,7 @@ typedef double ln_double16 __attribute__((ext_vector_type(16)));
 typedef uint16_t ln_ushort16 __attribute__((ext_vector_type(16)));
 typedef uint32_t ln_uint16 __attribute__((ext_vector_type(16)));
 typedef int32_t ln_int16 __attribute__((ext_vector_type(16)));
+typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
@@ -41,6 +42,9 @@ LN_INLINE void ln_stream_fence(void) {
 #endif
 }
 
+/* Into the second-level cache; the address need not be valid. */
+LN_INLINE void ln_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+
 /* a0 b0 a1 b1 ... of the lower or upper halves. */
 LN_INLINE ln_float16 ln_interleave_low16(ln_float16 a, ln_float16 b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -54,6 +58,46 @@ LN_INLINE ln_double8 ln_interleave_low8(ln_double8 a, ln_double8 b) {
 }
 LN_INLINE ln_double8 ln_interleave_high8(ln_double8 a, ln_double8 b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+LN_INLINE ln_double8 ln_sqrt8(ln_double8 v) { return __builtin_elementwise_sqrt(v); }
+LN_INLINE ln_double8 ln_magnitude8(ln_double8 v) { return __builtin_elementwise_abs(v); }
+LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
+
+/* Masks: -1 in the lanes that are chosen. */
+LN_INLINE ln_long8 ln_less8(ln_double8 a, ln_double8 b) { return a < b; }
+LN_INLINE ln_double8 ln_select8(ln_long8 mask, ln_double8 a, ln_double8 b) {
+  return mask ? a : b;
+}
+/* Bit i for lane i. */
+LN_INLINE uint32_t ln_bits8(ln_long8 mask) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi64_mask((__m512i)mask);
+#else
+  const ln_long8 bits = {1, 2, 4, 8, 16, 32, 64, 128};
+  return (uint32_t)__builtin_reduce_or(mask & bits);
+#endif
+}
+
+/* The two operands of an addition that halves the number of lanes that belong to one row: of groups of
+ * 8, 4 and 2 lanes in a and in b. */
+LN_INLINE ln_double8 ln_eights_low8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+}
+LN_INLINE ln_double8 ln_eights_high8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+LN_INLINE ln_double8 ln_fours_low8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+}
+LN_INLINE ln_double8 ln_fours_high8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+LN_INLINE ln_double8 ln_twos_low8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+}
+LN_INLINE ln_double8 ln_twos_high8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
 /* a * b + c, rounded once. Without an instruction for it: the product of two float32 is exact in
@@ -102,15 +146,33 @@ static __attribute__((noinline, unused)) ln_double8 ln_fma8(ln_double8 a, ln_dou
 
 /* bfloat16 is the upper half of a float32. */
 LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
+#if defined(__AVX512BW__)
+  const __m512i words = _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0,
+                                         6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+  return (ln_float16)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, words,
+                                                    _mm512_castsi256_si512((__m256i)h));
+#else
   return (ln_float16)(__builtin_convertvector(h, ln_uint16) << 16);
+#endif
 }
 
 /* Rounds to nearest, ties to even; a NaN stays one. */
 LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
   ln_uint16 u = (ln_uint16)f;
+#if defined(__AVX512BW__)
+  /* A NaN becomes the default one, whose upper half rounding leaves as it is. */
+  const __m512i nan_to_default = _mm512_set1_epi32(0x33);
+  u = (ln_uint16)_mm512_fixupimm_ps((__m512)f, (__m512)f, nan_to_default, 0);
+  u += 0x7fff + ((u >> 16) & 1);
+  const __m512i upper_words =
+      _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
+                       17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return (ln_ushort16)_mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_words, (__m512i)u));
+#else
   ln_uint16 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  ln_uint16 quiet = 0x7fc0;
+  ln_uint16 quiet = 0xffc0;
   return __builtin_convertvector(f != f ? quiet : rounded, ln_ushort16);
+#endif
 }
 
 /* IEEE binary16, subnormals and infinities included. Without F16C the exponent is re-biased by one

@@ -4,17 +4,17 @@ import CShims
 @inline(__always)
 func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
-  _ sums: UnsafeMutableRawPointer?
+  _ sums: UnsafeMutableRawPointer?, _ continues: Int32
 ) where T.Compute: Element {
-  BackwardRows<T>(work.unsafelyUnwrapped, sums).run(Int(begin), Int(end))
+  var rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, continues: continues != 0)
+  rows.run(Int(begin), Int(end))
 }
 
-/// The rows of one block. Each row takes two passes: one for its sums, one for dx and what it adds to
-/// dweight and dbias. The second goes through the rows of a group side by side, so that weight and the
+/// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
+/// and one along the columns, through all rows of the group, for dx, dweight and dbias. So weight and the
 /// sums over rows are read once for all of them.
 private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
-  typealias Gradient = RowGradient<Row<T, C>, Row<T, C>>
 
   private let work: UnsafePointer<ln_backward_work>
   private let weight: Row<C, C>
@@ -22,96 +22,242 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private let reciprocalCount: C.Wide
   private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
+  /// Whether the sums hold those of earlier rows.
+  private var continues: Bool
+  /// Whether dx goes past the caches: only rows that begin and end where a vector does, see
+  /// `Normalization.canStream`.
+  private let streams: Bool
 
-  init(_ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?) {
+  init(
+    _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, continues: Bool
+  ) {
     self.work = work
+    self.continues = continues
     weight = Row(work.pointee.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
     let count = Int(work.pointee.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
+    let dx = work.pointee.dx
+    let vectorBytes = C.Vector.width &* MemoryLayout<T>.stride
+    streams =
+      work.pointee.streams != 0 && Int(bitPattern: dx.data) % vectorBytes == 0
+      && (count | Int(dx.row_stride) | Int(dx.batch_stride)) % C.Vector.width == 0
   }
 
-  @inline(never) func run(_ begin: Int, _ end: Int) {
-    var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
-    while position.row &+ Int(LN_BACKWARD_GROUP) <= end {
-      let p0 = take(&position)
-      let p1 = take(&position)
-      if let g0 = gradient(at: p0), let g1 = gradient(at: p1) {
-        let dx = work.pointee.dx
-        finish(
-          (g0, g1),
-          into: dx.data == nil
-            ? nil : (p0.pointer(in: dx, of: T.self), p1.pointer(in: dx, of: T.self)))
-      } else {
-        finish(p0)
-        finish(p1)
+  /// Where a row of a group is, and what is known of it.
+  private struct GroupRow {
+    let x: UnsafePointer<T>
+    let dy: UnsafePointer<T>
+    let dsum: UnsafePointer<T>?
+    let dx: UnsafeMutablePointer<T>?
+  }
+
+  @inline(never) mutating func run(_ begin: Int, _ end: Int) {
+    let group = max(
+      4, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
+    withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
+      sums.initialize(repeating: GradientRowSums())
+      let sums = sums.baseAddress.unsafelyUnwrapped
+      withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
+        let rows = rows.baseAddress.unsafelyUnwrapped
+        var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
+        while position.row < end {
+          run(&position, rows: min(group, end &- position.row), sums, rows)
+        }
       }
     }
-    while position.row < end { finish(take(&position)) }
+    if streams { ln_stream_fence() }
   }
 
-  @inline(__always) private func take(_ position: inout RowPosition) -> RowPosition {
-    defer { position.advance() }
-    return position
-  }
-
-  @inline(__always) private func dx(at position: RowPosition) -> UnsafeMutablePointer<T>? {
-    position.pointer(ifIn: work.pointee.dx, of: T.self)
-  }
-
-  private func addends<D: ComputeScalar>(
-    at position: RowPosition, as _: D.Type
-  ) -> (Row<T, D>?, Row<T, D>?) {
-    let dx = work.pointee.accumulates_dx != 0 ? dx(at: position) : nil
-    return (
-      Row(raw: position.pointer(ifIn: work.pointee.dsum, of: T.self)), Row(raw: dx)
-    )
-  }
-
-  // MARK: The sums of a row
-
-  /// rstd as given; nil where it is not, or is so near the ends of its range that it may have lost digits.
-  @inline(__always) private func givenRstd(at position: RowPosition) -> C? {
-    guard let given = work.pointee.rstd?.assumingMemoryBound(to: C.self)[position.row],
-      given.magnitude < C.largestRstd && C(1) < given.magnitude * C.largestRstd
-    else { return nil }
-    return given
-  }
-
-  /// nil for a row whose sums do not fit C's range, or that is not finite.
-  @inline(never) private func gradient(at position: RowPosition) -> Gradient? {
-    let x = Row<T, C>(position.pointer(in: work.pointee.x, of: T.self))
-    let center: C
-    var mean: C.Wide?
-    let rstd: C.Wide
-    if work.pointee.rstd != nil {
-      guard let given = givenRstd(at: position) else { return nil }
-      rstd = C.Wide(given)
-      center = work.pointee.mean?.assumingMemoryBound(to: C.self)[position.row] ?? .zero
-    } else {
-      let moments =
-        centers
-        ? Moments<C>(LayerNorm.self, x, count: count, reciprocalCount: reciprocalCount)
-        : Moments<C>(RMSNorm.self, x, count: count, reciprocalCount: reciprocalCount)
-      guard !moments.needsScaling(eps: work.pointee.eps) else { return nil }
-      rstd = (moments.variance + C.Wide(double: work.pointee.eps)).reciprocalSquareRoot
-      mean = moments.mean
-      center = moments.center
+  private mutating func run(
+    _ position: inout RowPosition, rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
+    _ group: UnsafeMutablePointer<GroupRow>
+  ) {
+    let first = position.row
+    for index in 0..<rows {
+      group[index] = GroupRow(
+        x: position.pointer(in: work.pointee.x, of: T.self),
+        dy: position.pointer(in: work.pointee.dy, of: T.self),
+        dsum: UnsafePointer(position.pointer(ifIn: work.pointee.dsum, of: T.self)),
+        dx: position.pointer(ifIn: work.pointee.dx, of: T.self))
+      position.advance()
     }
-    let gradient = Gradient(
-      centers: centers, x: x, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
-      addends: addends(at: position, as: C.self), weight: weight, count: count,
-      reciprocalCount: reciprocalCount, center: center, mean: mean, rstd: rstd,
-      outerRstd: rstd.narrow)
-    return gradient.isInRange ? gradient : nil
+    var isInRange = RowMask(repeating: -1)
+    var scalars = self.scalars(first, rows, sums, group, &isInRange)
+    let good = isInRange.bits(rows: rows)
+    withUnsafePointer(to: &scalars) { scalars in
+      if good == 1 << UInt32(rows) &- 1 {
+        finish(0, rows, group, scalars)
+        continues = true
+        return
+      }
+      // In the order of the rows, since that of the sums depends on it.
+      for index in 0..<rows {
+        if good >> UInt32(index) & 1 != 0 {
+          finish(index, index &+ 1, group, scalars)
+        } else {
+          finishScaled(group[index], first &+ index)
+        }
+        continues = true
+      }
+    }
   }
 
-  /// In float64, of the scaled row, whose statistics are found again.
-  private func scaledGradient(
-    at position: RowPosition, _ weight: Row<C, Double>
-  ) -> RowGradient<ScaledRow<T>, Row<T, Double>> {
-    let x = Row<T, Double>(position.pointer(in: work.pointee.x, of: T.self))
+  // MARK: The sums of each row
+
+  private func scalars(
+    _ first: Int, _ rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
+    _ group: UnsafePointer<GroupRow>, _ isInRange: inout RowMask
+  ) -> GradientScalars<C> {
+    guard let given = work.pointee.rstd else {
+      return scalarsOfRecomputed(rows, sums, group, &isInRange)
+    }
+    let rstd: C.Rows = load(given, first, rows)
+    let center = work.pointee.mean.map { load($0, first, rows) } ?? C.Rows(repeating: .zero)
+    for index in 0..<rows {
+      reduce(
+        x: Row(group[index].x), dy: Row(group[index].dy), weight: weight, around: center[index],
+        findsMean: centers, count: count, into: sums + index)
+    }
+    isInRange = isUsable(rstd)
+    return GradientScalars(
+      centers: centers, rows: rows, sums, reciprocalCount: reciprocalCount, center: center,
+      mean: nil, rstd: C.Wide(rstd), outerRstd: rstd, isInRange: &isInRange)
+  }
+
+  /// The same with the statistics of x found first.
+  @inline(never)
+  private func scalarsOfRecomputed(
+    _ rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
+    _ group: UnsafePointer<GroupRow>, _ isInRange: inout RowMask
+  ) -> GradientScalars<C> {
+    let moments = withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) {
+      sums in
+      sums.initialize(repeating: RowSums())
+      let sums = sums.baseAddress.unsafelyUnwrapped
+      func moments<N: Norm>(_: N.Type) -> Moments<C> {
+        Moments(
+          N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
+        ) { Row<T, C>(group[$0].x) }
+      }
+      return centers ? moments(LayerNorm.self) : moments(RMSNorm.self)
+    }
+    let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot
+    let center = moments.center.narrow
+    for index in 0..<rows {
+      reduce(
+        x: Row(group[index].x), dy: Row(group[index].dy), weight: weight, around: center[index],
+        findsMean: false, count: count, into: sums + index)
+    }
+    isInRange = ~moments.needsScaling(eps: work.pointee.eps)
+    return withUnsafePointer(to: moments.mean) { mean in
+      GradientScalars(
+        centers: centers, rows: rows, sums, reciprocalCount: reciprocalCount, center: center,
+        mean: mean, rstd: rstd, outerRstd: rstd.narrow, isInRange: &isInRange)
+    }
+  }
+
+  /// Given statistics of some rows.
+  @inline(__always)
+  private func load(_ statistics: UnsafeRawPointer, _ first: Int, _ rows: Int) -> C.Rows {
+    let statistics = statistics.assumingMemoryBound(to: C.self) + first
+    if rows == rowsPerGroup {
+      return UnsafeRawPointer(statistics).loadUnaligned(as: C.Rows.self)
+    }
+    var values = C.Rows(repeating: .zero)
+    for index in 0..<rows { values[index] = statistics[index] }
+    return values
+  }
+
+  /// Whether a given rstd is not so near the ends of its range that it may have lost digits.
+  @inline(__always) private func isUsable(_ rstd: C.Rows) -> RowMask {
+    let magnitude = ln_magnitude8(C.Wide(rstd).doubles)
+    return ln_less8(magnitude, SIMD8(repeating: C.largestRstd))
+      & ln_less8(SIMD8(repeating: 1 / C.largestRstd), magnitude)
+  }
+
+  // MARK: dx, dweight and dbias
+
+  /// Of the rows first ..< end of a group.
+  private func finish(
+    _ first: Int, _ end: Int, _ group: UnsafePointer<GroupRow>,
+    _ scalars: UnsafePointer<GradientScalars<C>>
+  ) {
+    let width = C.Vector.width
+    let wholeEnd = count &- count % width
+    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: rowsPerGroup) { last in
+      // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
+      if wholeEnd < count {
+        finish(
+          first, end, group, scalars, weight: weight.loadLast(of: count), entry: wholeEnd / width,
+          load: { Row<T, C>($0).loadLast(of: count) }, store: { last[$0] = $1 })
+      }
+      var column = 0
+      while column < wholeEnd {
+        finish(
+          first, end, group, scalars, weight: weight.load(column), entry: column / width,
+          load: { Row<T, C>($0).load(column) },
+          store: {
+            let dx = group[$0].dx.unsafelyUnwrapped + column
+            if streams { C.stream($1, to: dx) } else { C.store($1, to: dx) }
+          })
+        column &+= width
+      }
+      if wholeEnd < count && work.pointee.dx.data != nil {
+        for index in first..<end {
+          let dx = group[index].dx.unsafelyUnwrapped
+          storeLast(last[index], as: C.self, of: count, to: dx)
+        }
+      }
+    }
+  }
+
+  /// One vector of columns.
+  @inline(__always)
+  private func finish(
+    _ first: Int, _ end: Int, _ group: UnsafePointer<GroupRow>,
+    _ scalars: UnsafePointer<GradientScalars<C>>, weight: C.Vector, entry: Int,
+    load: (UnsafePointer<T>) -> C.Vector, store: (_ row: Int, _ dx: C.Vector) -> Void
+  ) {
+    var dweight = ParameterSums<C>.Entry()
+    var dbias = ParameterSums<C>.Entry()
+    if let sums, continues {
+      dweight = sums.dweight[entry]
+      dbias = sums.dbias[entry]
+    }
+    let adds = work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
+    let wantsDX = work.pointee.dx.data != nil
+    let ahead = (end &- first) &* Int(work.pointee.x.row_stride) &+ entry &* C.Vector.width
+    for index in first..<end {
+      let row = group + index
+      ln_prefetch(row.pointee.dy + ahead)
+      ln_prefetch(row.pointee.x + ahead)
+      let dy = load(row.pointee.dy)
+      var (dx, normalized) = RowGradient(scalars, row: index)
+        .terms(load(row.pointee.x), dy, weight: weight)
+      dweight.add(dy, times: normalized)
+      dbias.add(dy)
+      if adds {
+        if let dsum = row.pointee.dsum { dx = dx + load(dsum) }
+        if work.pointee.accumulates_dx != 0, let old = row.pointee.dx {
+          dx = dx + load(UnsafePointer(old))
+        }
+      }
+      if wantsDX { store(index, dx) }
+    }
+    if let sums {
+      sums.dweight[entry] = dweight
+      sums.dbias[entry] = dbias
+    }
+  }
+
+  // MARK: Rows out of range
+
+  /// A row whose sums do not fit C's range, or that is not finite: in float64, of x times a power of two,
+  /// with statistics that are found again.
+  @inline(never) private func finishScaled(_ row: GroupRow, _ index: Int) {
+    let x = Row<T, Double>(row.x)
     let scaled =
       centers
       ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.pointee.eps)
@@ -119,96 +265,68 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
     var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
     var rstd = scaled.factor
-    if let given = givenRstd(at: position), !outerRstd.isNaN {
-      outerRstd = C.Wide(given).double
-      rstd = DoubleDouble(outerRstd) * DoubleDouble(1 / scaled.row.scale)
-    }
-    return RowGradient(
-      centers: centers, x: scaled.row, dy: Row(position.pointer(in: work.pointee.dy, of: T.self)),
-      addends: addends(at: position, as: Double.self), weight: weight, count: count,
-      reciprocalCount: DoubleDouble(reciprocalOf: count), center: scaled.moments.center,
-      mean: scaled.moments.mean, rstd: rstd, outerRstd: outerRstd)
-  }
-
-  // MARK: dx, dweight and dbias
-
-  private typealias Rows<R> = (R, R)
-
-  @inline(__always)
-  private func finish(_ rows: Rows<Gradient>, into dx: Rows<UnsafeMutablePointer<T>>?) {
-    let width = C.Vector.width
-    let lastWeight = weight.loadLast(of: count)
-    let last = (
-      rows.0.terms(endingAt: count, weight: lastWeight),
-      rows.1.terms(endingAt: count, weight: lastWeight)
-    )
-    var index = 0
-    while index &+ width <= count {
-      let weight = weight.load(index)
-      let t0 = rows.0.terms(at: index, weight: weight)
-      let t1 = rows.1.terms(at: index, weight: weight)
-      if let dx {
-        C.store(t0.dx, to: dx.0 + index)
-        C.store(t1.dx, to: dx.1 + index)
-      }
-      sums?.add((t0, t1), at: index / width)
-      index &+= width
-    }
-    guard index < count else { return }
-    if let dx {
-      storeLast(last.0.dx, as: C.self, of: count, to: dx.0)
-      storeLast(last.1.dx, as: C.self, of: count, to: dx.1)
-    }
-    sums?.add(last, at: index / width)
-  }
-
-  /// One row by itself.
-  @inline(never) private func finish(_ position: RowPosition) {
-    if let gradient = gradient(at: position) {
-      finish(gradient, weight, into: dx(at: position), parts: 1) { terms, entry, _ in
-        sums?.add(terms.dy, terms.normalized, at: entry)
-      }
-    } else {
-      let weight = Row<C, Double>(weight.elements)
-      finish(
-        scaledGradient(at: position, weight), weight, into: dx(at: position),
-        parts: C.Vector.width / 8
-      ) { terms, entry, part in
-        sums?.add(doubles: terms.dy, terms.normalized, part: part, at: entry)
+    if let given = work.pointee.rstd {
+      let given: C.Rows = load(given, index, 1)
+      if isUsable(given).bits(rows: 1) != 0 && !outerRstd.isNaN {
+        outerRstd = C.Wide(given).doubles[0]
+        rstd = DoubleDouble(repeating: outerRstd) * DoubleDouble(repeating: 1 / scaled.row.scale)
       }
     }
+    let center = scaled.moments.center.narrow
+    let weight = Row<C, Double>(weight.elements)
+    var sums = GradientRowSums<Double>()
+    reduce(
+      x: scaled.row, dy: Row<T, Double>(row.dy), weight: weight, around: center[0],
+      findsMean: false, count: count, into: &sums)
+    var isInRange = RowMask(repeating: -1)
+    let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
+      GradientScalars(
+        centers: centers, rows: 1, &sums, reciprocalCount: DoubleDouble(reciprocalOf: count),
+        center: center, mean: mean, rstd: rstd, outerRstd: SIMD8(repeating: outerRstd),
+        isInRange: &isInRange)
+    }
+    withUnsafePointer(to: scalars) { finishScaled(row, scaled.row, weight, RowGradient($0, row: 0)) }
   }
 
-  /// The columns of an entry of the sums are `parts` vectors of D.
-  @inline(__always)
-  private func finish<X: RowSource, G: RowSource>(
-    _ row: RowGradient<X, G>, _ weight: Row<C, X.Compute>,
-    into dx: UnsafeMutablePointer<T>?, parts: Int,
-    accumulate: (RowGradient<X, G>.Terms, _ entry: Int, _ part: Int) -> Void
+  /// The columns of an entry of the sums are one or two vectors of float64.
+  private func finishScaled(
+    _ row: GroupRow, _ x: ScaledRow<T>, _ weight: Row<C, Double>, _ gradient: RowGradient<Double>
   ) {
-    typealias D = X.Compute
-    let width = D.Vector.width
-    let wholeEnd = count &- count % (parts &* width)
+    let dy = Row<T, Double>(row.dy)
+    let addends = (
+      Row<T, Double>(raw: row.dsum), Row<T, Double>(raw: work.pointee.accumulates_dx != 0 ? row.dx : nil)
+    )
+    typealias Terms = (dx: SIMD8<Double>, normalized: SIMD8<Double>, dy: SIMD8<Double>)
+    /// Of the columns before `end`; see `RowSource.loadLast`.
+    func terms(endingAt end: Int) -> Terms {
+      let dy = dy.loadLast(of: end)
+      var terms = gradient.terms(x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
+      if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
+      if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
+      return (terms.dx, terms.normalized, dy)
+    }
+    func take(_ terms: Terms, endingAt end: Int, entry: Int, part: Int) {
+      if let dx = row.dx { storeLast(terms.dx, as: Double.self, of: end, to: dx) }
+      sums?.dweight[entry].add(doubles: terms.dy * terms.normalized, part: part)
+      sums?.dbias[entry].add(doubles: terms.dy, part: part)
+    }
+    if !continues { sums?.clear() }
+    let parts = C.Vector.width / 8
+    let wholeEnd = count &- count % C.Vector.width
     // The vectors that end with the row, and, of two parts, the one before: before any is stored.
-    let before = count &- width
-    let last = row.terms(endingAt: count, weight: weight.loadLast(of: count))
+    let before = count &- 8
+    let last = terms(endingAt: count)
     let hasBefore = parts == 2 && before > 0 && wholeEnd < count
-    let first =
-      hasBefore ? row.terms(endingAt: before, weight: weight.loadLast(of: before)) : last
-    var index = 0
-    while index < wholeEnd {
-      let terms = row.terms(at: index, weight: weight.load(index))
-      if let dx { D.store(terms.dx, to: dx + index) }
-      accumulate(terms, index / (parts &* width), index / width % parts)
-      index &+= width
+    let first = hasBefore ? terms(endingAt: before) : last
+    var end = 8
+    while end <= wholeEnd {
+      let index = (end &- 8) / 8
+      take(terms(endingAt: end), endingAt: end, entry: index / parts, part: index % parts)
+      end &+= 8
     }
     guard wholeEnd < count else { return }
-    let entry = wholeEnd / (parts &* width)
-    if hasBefore {
-      if let dx { storeLast(first.dx, as: D.self, of: before, to: dx) }
-      accumulate(first, entry, 0)
-    }
-    if let dx { storeLast(last.dx, as: D.self, of: count, to: dx) }
-    accumulate(last, entry, parts &- 1)
+    let entry = wholeEnd / C.Vector.width
+    if hasBefore { take(first, endingAt: before, entry: entry, part: 0) }
+    take(last, endingAt: count, entry: entry, part: parts &- 1)
   }
 }

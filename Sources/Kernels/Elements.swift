@@ -4,6 +4,8 @@ import CShims
 protocol Element {
   /// The type that rows of this dtype are computed in.
   associatedtype Compute: ComputeScalar
+  /// Whether y has so few digits that rstd may be rounded before it is used.
+  static var isCoarse: Bool { get }
 
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
   static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
@@ -21,6 +23,7 @@ protocol Element {
 }
 
 extension Element {
+  @inline(__always) static var isCoarse: Bool { false }
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
     storeFloats(vector, to: destination)
@@ -127,6 +130,7 @@ protocol HalfElement: Element where Compute == Float {
 }
 
 extension HalfElement {
+  @inline(__always) static var isCoarse: Bool { true }
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
     ln_stream_ushort16(destination, narrow(vector))

@@ -46,79 +46,123 @@ where A.Compute == T.Compute {
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
   }
 
-  /// First the statistics of some rows, then their normalization: so the long chain of operations from
-  /// the sums of a row to its rstd goes on while the sums of the next rows are taken.
+  /// First the statistics of a group of rows, then their normalization. The long chain of operations from
+  /// the sums of a row to its rstd is gone through once for all of them; the rows of a group stay in the
+  /// first-level cache in between.
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    let largestGroup = 8
-    let rowBytes = count &* MemoryLayout<T>.stride
-    let group = rowBytes <= 2048 ? largestGroup : 1
-    withUnsafeTemporaryAllocation(of: Prepared.self, capacity: largestGroup) { prepared in
-      let prepared = prepared.baseAddress.unsafelyUnwrapped
+    let group = max(
+      1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
+    Group<T>.withMemory { rows in
       var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
       while position.row < end {
-        let rows = min(group, end &- position.row)
-        for index in 0..<rows {
-          prepared[index] = prepare(position)
-          position.advance()
-        }
-        for index in 0..<rows { finish(prepared[index]) }
+        run(&position, rows: min(group, end &- position.row), rows)
       }
     }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
-  private struct Prepared {
-    let x: UnsafePointer<T>
-    let y: UnsafeMutablePointer<T>
-    let row: Int
-    let scalars: RowScalars<C>
-    /// The row does not fit C's range.
-    let needsScaling: Bool
-  }
-
-  @inline(__always) private func prepare(_ position: RowPosition) -> Prepared {
-    let y = position.pointer(in: work.pointee.y, of: T.self)
-    var x = UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
-    let adds =
-      work.pointee.residual.data != nil || work.pointee.x_bias != nil
-      || work.pointee.sum.data != nil
-    if adds { x = UnsafePointer(add(x, at: position, ifNotWanted: y)) }
-    let moments = Moments<C>(
-      N.self, Row<T, C>(x), count: count, reciprocalCount: reciprocalCount)
-    let rstd = (moments.variance + C.Wide(double: work.pointee.eps)).reciprocalSquareRoot
-    if N.centers { write(moments.mean.narrow, to: work.pointee.mean, at: position.row) }
-    write(rstd.narrow, to: work.pointee.rstd, at: position.row)
-    return Prepared(
-      x: x, y: y, row: position.row, scalars: RowScalars(moments, rstd: rstd),
-      needsScaling: moments.needsScaling(eps: work.pointee.eps))
-  }
-
-  @inline(__always) private func finish(_ prepared: Prepared) {
-    let x = Row<T, C>(prepared.x)
-    let normalization = Normalization(N.self, affine, prepared.scalars)
-    if prepared.needsScaling {
-      normalizeScaled(N.self, P.self, work, prepared.x, into: prepared.y, row: prepared.row)
-    } else if work.pointee.streams != 0
-      && Normalization<N, A>.canStream(prepared.y, count: count)
-    {
-      normalization.stream(x, count: count, into: prepared.y)
-    } else {
-      normalization(x, count: count, into: prepared.y)
+  @inline(__always)
+  private func run(_ position: inout RowPosition, rows: Int, _ group: Group<T>) {
+    let first = position.row
+    var y = position
+    for index in 0..<rows {
+      group.x[index] =
+        adds
+        ? UnsafePointer(add(at: position, ahead: rows))
+        : UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
+      position.advance()
     }
+    let outOfRange = findScalars(
+      N.self, work, first, rows: rows, group, count: count, reciprocalCount: reciprocalCount)
+    let ahead = adds ? 0 : rows &* Int(work.pointee.x.row_stride)
+    for index in 0..<rows {
+      let x = Row<T, C>(group.x[index])
+      let into = y.pointer(in: work.pointee.y, of: T.self)
+      let normalization = Normalization(
+        N.self, affine, RowScalars.Vectors(group.scalars, row: index))
+      if outOfRange >> UInt32(index) & 1 != 0 {
+        normalizeScaled(N.self, P.self, work, x.elements, into: into, row: y.row)
+      } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
+        normalization.stream(x, count: count, into: into, prefetching: x.elements + ahead)
+      } else {
+        normalization(x, count: count, into: into, prefetching: x.elements + ahead)
+      }
+      y.advance()
+    }
+  }
+
+  private var adds: Bool {
+    work.pointee.residual.data != nil || work.pointee.x_bias != nil
+      || work.pointee.sum.data != nil
   }
 
   /// (x + x_bias) + residual, rounded to T, in `sum`; in y, from where it is normalized in place, if
   /// the sum is not wanted.
   @inline(never)
-  private func add(
-    _ x: UnsafePointer<T>, at position: RowPosition, ifNotWanted y: UnsafeMutablePointer<T>
-  ) -> UnsafeMutablePointer<T> {
-    let sum = position.pointer(ifIn: work.pointee.sum, of: T.self) ?? y
+  private func add(at position: RowPosition, ahead: Int) -> UnsafeMutablePointer<T> {
+    let sum =
+      position.pointer(ifIn: work.pointee.sum, of: T.self)
+      ?? position.pointer(in: work.pointee.y, of: T.self)
     let bias = Row<T, C>(raw: work.pointee.x_bias)
     let residual = Row<T, C>(raw: position.pointer(ifIn: work.pointee.residual, of: T.self))
-    addRow(Row(x), bias, residual, count: count, into: sum)
+    addRow(
+      Row(position.pointer(in: work.pointee.x, of: T.self)), bias, residual, count: count,
+      into: sum,
+      prefetching: (
+        ahead &* Int(work.pointee.x.row_stride), ahead &* Int(work.pointee.residual.row_stride)
+      ))
     return sum
   }
+}
+
+/// What is known of a group of rows.
+private struct Group<T: Element> {
+  typealias C = T.Compute
+
+  let x: UnsafeMutablePointer<UnsafePointer<T>>
+  let sums: UnsafeMutablePointer<RowSums<C>>
+  let scalars: UnsafeMutablePointer<RowScalars<C>>
+
+  @inline(__always) static func withMemory(_ body: (Group<T>) -> Void) {
+    withUnsafeTemporaryAllocation(of: RowScalars<C>.self, capacity: 1) { scalars in
+      withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) { sums in
+        sums.initialize(repeating: RowSums())
+        withUnsafeTemporaryAllocation(of: UnsafePointer<T>.self, capacity: rowsPerGroup) { x in
+          body(
+            Group(
+              x: x.baseAddress.unsafelyUnwrapped, sums: sums.baseAddress.unsafelyUnwrapped,
+              scalars: scalars.baseAddress.unsafelyUnwrapped))
+        }
+      }
+    }
+  }
+}
+
+/// Finds, and writes where it is wanted, the statistics of a group of rows; gives the rows that do not fit
+/// C's range, or are not finite, as bits.
+@inline(never)
+private func findScalars<N: Norm, T: Element>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, _ group: Group<T>,
+  count: Int, reciprocalCount: T.Compute.Wide
+) -> UInt32 {
+  let moments = Moments<T.Compute>(
+    N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: group.sums
+  ) { Row<T, T.Compute>(group.x[$0]) }
+  return findScalars(
+    N.self, work, first, rows: rows, moments, rounds: roundsRstd(T.self, work),
+    into: group.scalars)
+}
+
+@inline(never)
+private func findScalars<N: Norm, C: ComputeScalar>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int,
+  _ moments: Moments<C>, rounds: Bool, into scalars: UnsafeMutablePointer<RowScalars<C>>
+) -> UInt32 {
+  let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot
+  if N.centers { write(moments.mean.narrow, to: work.pointee.mean, first, rows) }
+  write(rstd.narrow, to: work.pointee.rstd, first, rows)
+  scalars.pointee = RowScalars(moments, rstd: rstd, rounds: rounds)
+  return moments.needsScaling(eps: work.pointee.eps).bits(rows: rows)
 }
 
 /// A row whose sums do not fit the range of its compute type, or that is not finite.
@@ -129,16 +173,36 @@ private func normalizeScaled<N: Norm, T: Element, P: Element>(
 ) {
   let count = Int(work.pointee.cols)
   let scaled = ScaledMoments(N.self, Row<T, Double>(elements), count: count, eps: work.pointee.eps)
-  if N.centers { write(T.Compute(scaled.unscaledMean), to: work.pointee.mean, at: row) }
-  write(T.Compute(scaled.unscaledRstd), to: work.pointee.rstd, at: row)
+  let mean = T.Compute.Rows(repeating: T.Compute(scaled.unscaledMean))
+  let rstd = T.Compute.Rows(repeating: T.Compute(scaled.unscaledRstd))
+  if N.centers { write(mean, to: work.pointee.mean, row, 1) }
+  write(rstd, to: work.pointee.rstd, row, 1)
   let affine = AnyAffine<P, Double>(
     weight: Weight(work.pointee.weight, offset: work.pointee.weight_offset),
     bias: Row(raw: work.pointee.bias))
-  Normalization(N.self, affine, RowScalars(scaled.moments, rstd: scaled.factor))(
-    scaled.row, count: count, into: y)
+  var scalars = RowScalars(
+    scaled.moments, rstd: scaled.factor, rounds: roundsRstd(T.self, work))
+  withUnsafePointer(to: &scalars) {
+    Normalization(N.self, affine, RowScalars.Vectors($0, row: 0))(
+      scaled.row, count: count, into: y, prefetching: elements)
+  }
 }
 
+/// The same whether a row of 16-bit elements has a kernel of its own or was converted first.
 @inline(__always)
-private func write<C>(_ value: C, to statistics: UnsafeMutableRawPointer?, at row: Int) {
-  statistics?.assumingMemoryBound(to: C.self)[row] = value
+private func roundsRstd<T: Element>(_: T.Type, _ work: UnsafePointer<ln_forward_work>) -> Bool {
+  T.isCoarse || work.pointee.rounds_rstd != 0
+}
+
+/// Writes the statistics of the rows first ..< first + rows.
+@inline(__always)
+private func write<R: RowValues>(
+  _ values: R, to statistics: UnsafeMutableRawPointer?, _ first: Int, _ rows: Int
+) {
+  guard let statistics = statistics?.assumingMemoryBound(to: R.Scalar.self) else { return }
+  if rows == rowsPerGroup {
+    UnsafeMutableRawPointer(statistics + first).storeBytes(of: values, as: R.self)
+  } else {
+    for index in 0..<rows { statistics[first &+ index] = values[index] }
+  }
 }

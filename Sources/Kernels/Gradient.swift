@@ -1,112 +1,137 @@
-/// The gradient of one row, once its sums are known. With x^ = (x - mean) * rstd and g = dy * weight:
+import CShims
+
+/// What the gradients of the rows of a group are made with, once their sums are known. With
+/// x^ = (x - mean) * rstd and g = dy * weight:
 ///
 ///     dx = rstd * (g - sum(g) / n - x^ * sum(g * x^) / n)
 ///
 /// RMSNorm is the case with a mean of 0 and without the term sum(g) / n.
 ///
 /// The sums go over x^ and never over raw x, which a large mean would leave without digits.
-struct RowGradient<X: RowSource, G: RowSource> where X.Compute == G.Compute {
-  typealias C = X.Compute
-
-  let x: X
-  let dy: G
-  /// What dx is added to: the gradient that arrives at the sum, and dx itself.
-  let addends: (G?, G?)
-
-  private let center: C
-  private let rstd: C
-  private let rstdLow: C
+struct GradientScalars<C: ComputeScalar> {
+  private var center: C.Rows
+  private let rstd: C.Rows
+  private let rstdLow: C.Rows
   /// -(mean - center) * rstd
-  private let offset: C
+  private let offset: C.Rows
   /// sum(g) / n
-  private let meanOfG: C
+  private let meanOfG: C.Rows
   /// -sum(g * x^) / n
-  private let slope: C
+  private let slope: C.Rows
   /// rstd of the row as it is, where x is scaled.
-  private let outerRstd: C
-  /// Whether the sums are numbers that have lost nothing to underflow; else the row has to be scaled, or
-  /// holds NaN or infinity.
-  let isInRange: Bool
+  private let outerRstd: C.Rows
 
   /// - Parameters:
   ///   - centers: LayerNorm; else RMSNorm, with a mean of 0.
-  ///   - center: near the mean of x.
-  ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the row.
+  ///   - center: near the mean of x; the sums were taken around it.
+  ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the sums.
   ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
+  ///   - isInRange: whether the sums are numbers that have lost nothing to underflow; else the row has to
+  ///     be scaled, or holds NaN or infinity.
   @inline(never)
-  init<P: Element>(
-    centers: Bool, x: X, dy: G, addends: (G?, G?), weight: Row<P, C>, count: Int,
-    reciprocalCount: C.Wide, center: C, mean: C.Wide?, rstd: C.Wide, outerRstd: C
+  init(
+    centers: Bool, rows: Int, _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide,
+    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, outerRstd: C.Rows,
+    isInRange: inout RowMask
   ) {
-    var sums = GradientSums<X, G, P>(x: x, dy: dy, weight: weight, around: center)
-    sums.reduce(count)
-    let g = sums.g.total
-    let products = sums.products.total
-    let zero = C.Wide(double: 0)
-    let low =
-      mean.map { $0 - C.Wide(center) }
-      ?? (centers ? sums.deviations.total * reciprocalCount : zero)
-    let meanOfG = centers ? g * reciprocalCount : zero
-    let slope = (products * rstd - g * (low * rstd)) * reciprocalCount
-    // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
-    // find, and keeps its mean.
-    let variance = (sums.squares.total * reciprocalCount - low * low).double
-    let dropsCenter =
-      mean == nil && low.double != 0 && (C.Wide(center) * C.Wide(center)).double < variance
-    let offset = zero - (dropsCenter ? C.Wide(center) + low : low) * rstd
-    self.center = dropsCenter ? .zero : center
-    self.x = x
-    self.dy = dy
-    self.addends = addends
+    let zero = C.Wide(repeating: 0)
+    let products = C.Wide.totals(rows: rows) { sums[$0].products }
+    let wideCenter = C.Wide(center)
+    var meanOfG = zero
+    var low = zero
+    self.center = center
+    if centers { meanOfG = C.Wide.totals(rows: rows) { sums[$0].g } * reciprocalCount }
+    var offset = zero
+    if let mean {
+      low = mean.pointee - wideCenter
+      offset = zero - low * rstd
+    } else if centers {
+      low = C.Wide.totals(rows: rows) { sums[$0].deviations } * reciprocalCount
+      let squares = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
+      // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
+      // find, and keeps its mean.
+      let dropsCenter =
+        ln_less8((wideCenter * wideCenter).doubles, (squares - low * low).doubles)
+        & ln_less8(SIMD8(repeating: 0), (low * low).doubles)
+      offset = zero - low.replacing(with: wideCenter + low, where: dropsCenter) * rstd
+      self.center = wideCenter.replacing(with: zero, where: dropsCenter).narrow
+    }
+    let slope = products * rstd * reciprocalCount - meanOfG * (low * rstd)
     self.rstd = rstd.narrow
-    self.rstdLow = (rstd - C.Wide(rstd.narrow)).narrow
+    rstdLow = (rstd - C.Wide(self.rstd)).narrow
     self.offset = offset.narrow
     self.meanOfG = meanOfG.narrow
-    self.slope = -slope.narrow
+    self.slope = (zero - slope).narrow
     self.outerRstd = outerRstd
-    isInRange =
-      (meanOfG.double - meanOfG.double) + (slope.double - slope.double) == 0
-      && products.double.magnitude >= C.smallestProducts
-  }
-
-  /// What some columns of the row give: dy * normalized for dweight, dy for dbias.
-  struct Terms {
-    var dx: C.Vector
-    let normalized: C.Vector
-    let dy: C.Vector
-  }
-
-  /// Of the columns index ..< index + width.
-  @inline(__always) func terms(at index: Int, weight: C.Vector) -> Terms {
-    var terms = terms(x.load(index), dy.load(index), weight)
-    if let addend = addends.0 { terms.dx = terms.dx + addend.load(index) }
-    if let addend = addends.1 { terms.dx = terms.dx + addend.load(index) }
-    return terms
-  }
-
-  /// Of the columns before `end`, as many as a vector holds; see `RowSource.loadLast`.
-  @inline(__always) func terms(endingAt end: Int, weight: C.Vector) -> Terms {
-    var terms = terms(x.loadLast(of: end), dy.loadLast(of: end), weight)
-    if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
-    if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
-    return terms
-  }
-
-  @inline(__always)
-  private func terms(_ x: C.Vector, _ dy: C.Vector, _ weight: C.Vector) -> Terms {
-    let deviation = x - C.Vector(repeating: center)
-    let normalized = C.Vector(repeating: offset)
-      .adding(deviation, times: C.Vector(repeating: rstdLow))
-      .adding(deviation, times: C.Vector(repeating: rstd))
-    let projected = (dy * weight - C.Vector(repeating: meanOfG))
-      .adding(normalized, times: C.Vector(repeating: slope))
-    return Terms(
-      dx: projected * C.Vector(repeating: outerRstd), normalized: normalized, dy: dy)
+    let isFinite = ln_less8(
+      (meanOfG - meanOfG).doubles + (slope - slope).doubles, SIMD8(repeating: 1))
+    let magnitude = ln_magnitude8(products.doubles)
+    isInRange &= isFinite & ~ln_less8(magnitude, SIMD8(repeating: C.smallestProducts))
   }
 }
 
-/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center.
-private struct GradientSums<X: RowSource, G: RowSource, P: Element>: RowReduction
+/// The same, of one row, where the compiler cannot keep them in registers for all rows of a group.
+struct RowGradient<C: ComputeScalar> {
+  private let scalars: UnsafePointer<C>
+
+  /// Of the row `row` of a group.
+  @inline(__always) init(_ group: UnsafePointer<GradientScalars<C>>, row: Int) {
+    scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
+  }
+
+  /// The number at a place in `GradientScalars`, in every lane.
+  @inline(__always) private func vector(_ place: Int) -> C.Vector {
+    C.Vector(repeating: scalars[place &* rowsPerGroup])
+  }
+
+  /// dx, and x^, which times dy is what the columns give to dweight.
+  @inline(__always)
+  func terms(_ x: C.Vector, _ dy: C.Vector, weight: C.Vector) -> (dx: C.Vector, normalized: C.Vector) {
+    let deviation = x - vector(0)
+    let normalized = vector(3).adding(deviation, times: vector(2)).adding(deviation, times: vector(1))
+    let projected = (dy * weight - vector(4)).adding(normalized, times: vector(5))
+    return (projected * vector(6), normalized)
+  }
+}
+
+/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center, each in eight lanes.
+struct GradientRowSums<C: ComputeScalar> {
+  fileprivate var g = C.Wide(repeating: 0)
+  fileprivate var products = C.Wide(repeating: 0)
+  fileprivate var deviations = C.Wide(repeating: 0)
+  fileprivate var squares = C.Wide(repeating: 0)
+
+  @inline(__always) init() {}
+}
+
+/// - Parameter findsMean: whether the sums of d and d^2 are wanted.
+@inline(never)
+func reduce<X: RowSource, G: RowSource, P: Element>(
+  x: X, dy: G, weight: Row<P, X.Compute>, around center: X.Compute, findsMean: Bool, count: Int,
+  into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
+) where X.Compute == G.Compute {
+  if findsMean {
+    var sums = GradientSums<X, G, P, FindsMean>(x: x, dy: dy, weight: weight, around: center)
+    sums.reduce(count)
+    sums.write(to: result)
+  } else {
+    var sums = GradientSums<X, G, P, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
+    sums.reduce(count)
+    sums.write(to: result)
+  }
+}
+
+private protocol MeanKnowledge {
+  static var isFound: Bool { get }
+}
+private enum FindsMean: MeanKnowledge {
+  @inline(__always) static var isFound: Bool { true }
+}
+private enum KnowsMean: MeanKnowledge {
+  @inline(__always) static var isFound: Bool { false }
+}
+
+private struct GradientSums<X: RowSource, G: RowSource, P: Element, M: MeanKnowledge>: RowReduction
 where X.Compute == G.Compute {
   typealias Source = X
 
@@ -114,10 +139,10 @@ where X.Compute == G.Compute {
   private let dy: G
   private let weight: Row<P, Compute>
   private let center: Compute.Vector
-  private(set) var g = Compute.Wide.LaneSums()
-  private(set) var products = Compute.Wide.LaneSums()
-  private(set) var deviations = Compute.Wide.LaneSums()
-  private(set) var squares = Compute.Wide.LaneSums()
+  private var g = Compute.Wide.LaneSums()
+  private var products = Compute.Wide.LaneSums()
+  private var deviations = Compute.Wide.LaneSums()
+  private var squares = Compute.Wide.LaneSums()
 
   @inline(__always)
   init(x: X, dy: G, weight: Row<P, Compute>, around center: Compute) {
@@ -125,6 +150,14 @@ where X.Compute == G.Compute {
     self.dy = dy
     self.weight = weight
     self.center = Compute.Vector(repeating: center)
+  }
+
+  @inline(__always) func write(to result: UnsafeMutablePointer<GradientRowSums<Compute>>) {
+    result.pointee.g = g.eight
+    result.pointee.products = products.eight
+    guard M.isFound else { return }
+    result.pointee.deviations = deviations.eight
+    result.pointee.squares = squares.eight
   }
 
   struct Lanes: EmptyInitializable {
@@ -152,16 +185,18 @@ where X.Compute == G.Compute {
   @inline(__always)
   private func add(_ g: Compute.Vector, _ deviation: Compute.Vector, to lanes: inout Lanes) {
     lanes.g = lanes.g + g
+    lanes.products = lanes.products.adding(g, times: deviation)
+    guard M.isFound else { return }
     lanes.deviations = lanes.deviations + deviation
     lanes.squares = lanes.squares.adding(deviation, times: deviation)
-    lanes.products = lanes.products.adding(g, times: deviation)
   }
 
   @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
     g.add((a.g + b.g) + (c.g + d.g))
+    products.add((a.products + b.products) + (c.products + d.products))
+    guard M.isFound else { return }
     deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
     squares.add((a.squares + b.squares) + (c.squares + d.squares))
-    products.add((a.products + b.products) + (c.products + d.products))
   }
 
   @inline(__always) mutating func add(short count: Int) {

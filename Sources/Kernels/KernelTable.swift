@@ -4,8 +4,8 @@ import CShims
 func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.forward_f32 = { forward(Float.self, params: Float.self, $0, $1, $2) }
   table.pointee.forward_f64 = { forward(Double.self, params: Double.self, $0, $1, $2) }
-  table.pointee.backward_f32 = { backward(Float.self, $0, $1, $2, $3) }
-  table.pointee.backward_f64 = { backward(Double.self, $0, $1, $2, $3) }
+  table.pointee.backward_f32 = { backward(Float.self, $0, $1, $2, $3, $4) }
+  table.pointee.backward_f64 = { backward(Double.self, $0, $1, $2, $3, $4) }
   // Without instructions for 16-bit types, rows of them are converted first: the same bits in less code.
   #if !LAYERNORM_COMPACT
     table.pointee.forward_f16 = { forward(Half.self, params: Half.self, $0, $1, $2) }
@@ -14,8 +14,8 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     table.pointee.forward_bf16_params_f32 = {
       forward(BFloat16.self, params: Float.self, $0, $1, $2)
     }
-    table.pointee.backward_f16 = { backward(Half.self, $0, $1, $2, $3) }
-    table.pointee.backward_bf16 = { backward(BFloat16.self, $0, $1, $2, $3) }
+    table.pointee.backward_f16 = { backward(Half.self, $0, $1, $2, $3, $4) }
+    table.pointee.backward_bf16 = { backward(BFloat16.self, $0, $1, $2, $3, $4) }
   #endif
   table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5) }
   table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5) }

@@ -60,7 +60,9 @@ extension SIMD8<Double>: ComputeVector {
 /// A type that rows are computed in: Float or Double.
 protocol ComputeScalar {
   associatedtype Vector: ComputeVector where Vector.Scalar == Self
-  associatedtype Wide: WideScalar where Wide.Narrow == Self
+  associatedtype Wide: WideRows where Wide.Narrow == Self
+  /// A number for each row of a group.
+  associatedtype Rows: RowValues where Rows.Scalar == Self
 
   static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
@@ -78,27 +80,26 @@ protocol ComputeScalar {
   var magnitude: Self { get }
   init(_ value: Double)
 
-  /// A sum of squares at or above this, or a variance below `smallestVariance` where eps is below
+  /// How much of x a group has at most: what leaves room in the first-level cache; more where it is
+  /// costly to finish a group, whose rows then come from the second.
+  static var bytesPerGroup: Int { get }
+
+  /// A mean square at or above this, or a variance below `smallestVariance` where eps is below
   /// `smallestEps`, has overflowed, or may have lost digits to underflow: the row is scaled first. For
   /// Double whatever eps is, since in that range the low part of a mean is lost too.
-  static var largestSumOfSquares: Double { get }
+  static var largestMeanSquare: Double { get }
   static var smallestVariance: Double { get }
   static var smallestEps: Double { get }
   /// A given rstd at or above this, or at or below its inverse, may have lost digits itself.
-  static var largestRstd: Self { get }
+  static var largestRstd: Double { get }
   /// A sum of products with deviations below this may have lost digits to underflow.
   static var smallestProducts: Double { get }
 }
 
-extension ComputeScalar {
-  /// The larger; where one is NaN, either.
-  @inline(__always) static func maximum(_ a: Self, _ b: Self) -> Self { a < b ? b : a }
-  @inline(__always) static func minimum(_ a: Self, _ b: Self) -> Self { b < a ? b : a }
-}
-
 extension Float: ComputeScalar {
   typealias Vector = SIMD16<Float>
-  typealias Wide = Double
+  typealias Wide = SIMD8<Double>
+  typealias Rows = SIMD8<Float>
 
   @inline(__always) static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector {
     T.loadFloats(source)
@@ -119,16 +120,18 @@ extension Float: ComputeScalar {
     T.storeFloat(scalar, to: destination)
   }
 
-  @inline(__always) static var largestSumOfSquares: Double { .infinity }
+  @inline(__always) static var bytesPerGroup: Int { 16384 }
+  @inline(__always) static var largestMeanSquare: Double { .infinity }
   @inline(__always) static var smallestVariance: Double { 0x1p-100 }
   @inline(__always) static var smallestEps: Double { 0x1p-70 }
-  @inline(__always) static var largestRstd: Float { 0x1p120 }
+  @inline(__always) static var largestRstd: Double { 0x1p120 }
   @inline(__always) static var smallestProducts: Double { 0 }
 }
 
 extension Double: ComputeScalar {
   typealias Vector = SIMD8<Double>
   typealias Wide = DoubleDouble
+  typealias Rows = SIMD8<Double>
 
   @inline(__always) static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector {
     T.loadDoubles(source)
@@ -149,7 +152,8 @@ extension Double: ComputeScalar {
     T.storeDouble(scalar, to: destination)
   }
 
-  @inline(__always) static var largestSumOfSquares: Double { 0x1p1000 }
+  @inline(__always) static var bytesPerGroup: Int { 65536 }
+  @inline(__always) static var largestMeanSquare: Double { 0x1p1000 }
   @inline(__always) static var smallestVariance: Double { 0x1p-900 }
   @inline(__always) static var smallestEps: Double { .infinity }
   @inline(__always) static var largestRstd: Double { 0x1p1000 }

@@ -1,17 +1,41 @@
-/// What a row is normalized with, once its moments are known. Mean and rstd stay pairs, a number rounded
-/// to C and what the rounding left behind, so that y has no error of theirs.
-struct RowScalars<C: ComputeScalar> {
-  let center: C
-  let rstd: C
-  let rstdLow: C
-  /// -(mean - center) * rstd
-  let offset: C
+import CShims
 
-  @inline(__always) init(_ moments: Moments<C>, rstd: C.Wide) {
-    center = moments.center
+/// What the rows of a group are normalized with, once their moments are known. Mean and rstd stay pairs, a
+/// number rounded to C and what the rounding left behind, so that y has no error of theirs.
+struct RowScalars<C: ComputeScalar> {
+  private let center: C.Rows
+  private let rstd: C.Rows
+  private let rstdLow: C.Rows
+  /// -(mean - center) * rstd
+  private let offset: C.Rows
+
+  /// - Parameter rounds: whether rstd is used rounded, for a coarse y.
+  @inline(__always) init(_ moments: Moments<C>, rstd: C.Wide, rounds: Bool) {
+    let center = moments.center
+    self.center = center.narrow
     self.rstd = rstd.narrow
-    rstdLow = (rstd - C.Wide(rstd.narrow)).narrow
-    offset = -((moments.mean - C.Wide(center)) * rstd).narrow
+    rstdLow =
+      rounds ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
+    // Of a zero, the sign would depend on whether a product with rstdLow is added.
+    let offset = C.Wide(((center - moments.mean) * rstd).narrow)
+    self.offset = (offset + C.Wide(repeating: 0)).narrow
+  }
+
+  /// Those of one row, each in every lane of a vector.
+  struct Vectors {
+    let center: C.Vector
+    let rstd: C.Vector
+    let rstdLow: C.Vector
+    let offset: C.Vector
+
+    /// Read from memory one by one: out of registers, a lane whose number is not constant is slow.
+    @inline(__always) init(_ group: UnsafePointer<RowScalars<C>>, row: Int) {
+      let scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
+      center = C.Vector(repeating: scalars[0])
+      rstd = C.Vector(repeating: scalars[rowsPerGroup])
+      rstdLow = C.Vector(repeating: scalars[2 &* rowsPerGroup])
+      offset = C.Vector(repeating: scalars[3 &* rowsPerGroup])
+    }
   }
 }
 
@@ -20,39 +44,41 @@ struct Normalization<N: Norm, A: Affine> {
   typealias C = A.Compute
 
   private let affine: A
-  private let center: C.Vector
-  private let rstd: C.Vector
-  private let rstdLow: C.Vector
-  private let offset: C.Vector
+  private let scalars: RowScalars<C>.Vectors
 
-  @inline(__always) init(_: N.Type, _ affine: A, _ scalars: RowScalars<C>) {
+  @inline(__always) init(_: N.Type, _ affine: A, _ scalars: RowScalars<C>.Vectors) {
     self.affine = affine
-    center = C.Vector(repeating: scalars.center)
-    rstd = C.Vector(repeating: scalars.rstd)
-    rstdLow = C.Vector(repeating: scalars.rstdLow)
-    offset = C.Vector(repeating: scalars.offset)
+    self.scalars = scalars
   }
 
-  @inline(__always) private func normalize(_ x: C.Vector) -> C.Vector {
-    let deviation = N.centers ? x - center : x
-    let low = N.centers ? offset.adding(deviation, times: rstdLow) : deviation * rstdLow
-    return low.adding(deviation, times: rstd)
+  @inline(__always)
+  private func normalize<Y: Element>(_ x: C.Vector, for _: UnsafeMutablePointer<Y>) -> C.Vector {
+    let deviation = N.centers ? x - scalars.center : x
+    if Y.isCoarse {
+      return N.centers
+        ? scalars.offset.adding(deviation, times: scalars.rstd) : deviation * scalars.rstd
+    }
+    let low =
+      N.centers
+      ? scalars.offset.adding(deviation, times: scalars.rstdLow) : deviation * scalars.rstdLow
+    return low.adding(deviation, times: scalars.rstd)
   }
 
   /// Normalizes a row of `count` elements into y, which may be where the row is.
   @inline(__always)
   func callAsFunction<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, prefetching next: UnsafePointer<Y>
   ) where S.Compute == C {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
     while index &+ width <= count {
-      C.store(affine.apply(normalize(row.load(index)), at: index), to: y + index)
+      ln_prefetch(next + index)
+      C.store(affine.apply(normalize(row.load(index), for: y), at: index), to: y + index)
       index &+= width
     }
     if index < count {
-      storeLast(affine.apply(normalize(last), last: count), as: C.self, of: count, to: y)
+      storeLast(affine.apply(normalize(last, for: y), last: count), as: C.self, of: count, to: y)
     }
   }
 
@@ -74,20 +100,21 @@ struct Normalization<N: Norm, A: Affine> {
   /// The same past the caches, for a y that is apart from x and too large to stay in them.
   @inline(__always)
   func stream<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, prefetching next: UnsafePointer<Y>
   ) where S.Compute == C {
     let width = S.width
     var index = Self.misalignment(y)
     if index > 0 {
-      let first = affine.apply(normalize(row.load(short: index)), last: index)
+      let first = affine.apply(normalize(row.load(short: index), for: y), last: index)
       storeShort(first, as: C.self, of: index, to: y)
     }
     while index &+ width <= count {
-      C.stream(affine.apply(normalize(row.load(index)), at: index), to: y + index)
+      ln_prefetch(next + index)
+      C.stream(affine.apply(normalize(row.load(index), for: y), at: index), to: y + index)
       index &+= width
     }
     if index < count {
-      let last = affine.apply(normalize(row.loadLast(of: count)), last: count)
+      let last = affine.apply(normalize(row.loadLast(of: count), for: y), last: count)
       storeShort(last, as: C.self, of: count &- index, to: y + index)
     }
   }

@@ -16,29 +16,36 @@ struct ScaledMoments<T: Element> {
       row = ScaledRow(row: elements, scale: 1)
       // As in IEEE arithmetic: inf - inf in the variance, or 1 / sqrt(inf).
       moments = Moments(
-        mean: DoubleDouble(N.centers ? range.sum : 0),
-        variance: DoubleDouble(N.centers ? .nan : range.sum))
+        mean: DoubleDouble(repeating: N.centers ? range.sum : 0),
+        variance: DoubleDouble(repeating: N.centers ? .nan : range.sum))
       factor = moments.variance.reciprocalSquareRoot
       unscaledMean = range.sum
-      unscaledRstd = factor.high
+      unscaledRstd = factor.high[0]
       return
     }
     let scale = range.scale
-    row = ScaledRow(row: elements, scale: scale)
-    moments = Moments<Double>(
-      N.self, row, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count))
+    let row = ScaledRow(row: elements, scale: scale)
+    self.row = row
+    var sums = RowSums<Double>()
+    moments = withUnsafeMutablePointer(to: &sums) { sums in
+      Moments(
+        N.self, rows: 1, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count),
+        sums: sums, row: { _ in row })
+    }
+    let variance = moments.variance.high[0]
     let scaledEps = eps * scale * scale
     let rstd: DoubleDouble
-    if moments.variance.high > 0 && scaledEps < .infinity {
-      rstd = (moments.variance + DoubleDouble(scaledEps)).reciprocalSquareRoot
-      unscaledRstd = rstd.high * scale
+    if variance > 0 && scaledEps < .infinity {
+      rstd = (moments.variance + DoubleDouble(repeating: scaledEps)).reciprocalSquareRoot
+      unscaledRstd = rstd.high[0] * scale
     } else {
       // Beside eps, the variance is nothing.
-      unscaledRstd = DoubleDouble(eps).reciprocalSquareRoot.high
-      rstd = DoubleDouble(eps).reciprocalSquareRoot * DoubleDouble(1 / scale)
+      let ofEps = DoubleDouble(repeating: eps).reciprocalSquareRoot
+      unscaledRstd = ofEps.high[0]
+      rstd = ofEps * DoubleDouble(repeating: 1 / scale)
     }
-    factor = unscaledRstd == .infinity && moments.variance.high == 0 ? DoubleDouble(0) : rstd
-    unscaledMean = moments.mean.high * (1 / scale)
+    factor = unscaledRstd == .infinity && variance == 0 ? DoubleDouble(repeating: 0) : rstd
+    unscaledMean = moments.mean.high[0] * (1 / scale)
   }
 }
 

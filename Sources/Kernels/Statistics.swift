@@ -1,3 +1,5 @@
+import CShims
+
 /// What distinguishes LayerNorm from RMSNorm in a kernel.
 protocol Norm {
   /// Whether the mean is subtracted.
@@ -12,108 +14,141 @@ enum RMSNorm: Norm {
   @inline(__always) static var centers: Bool { false }
 }
 
-/// Mean and variance of a row, in twice the precision that it is computed in.
+/// Mean and variance of the rows of a group, in twice the precision that they are computed in.
 struct Moments<C: ComputeScalar> {
   /// 0 for a norm that does not center.
-  let mean: C.Wide
+  private(set) var mean: C.Wide
   /// Of a norm that does not center: the mean square.
-  let variance: C.Wide
-  private let sumOfSquares: Double
-  private let correction: Double
+  private(set) var variance: C.Wide
+  /// Of what the sums were taken of.
+  private var meanSquare: SIMD8<Double>
 
   init(mean: C.Wide, variance: C.Wide) {
     self.mean = mean
     self.variance = variance
-    sumOfSquares = variance.double
-    correction = 0
+    meanSquare = variance.doubles
   }
 
-  /// One pass over the row, around a shift that a few of its elements suggest. Where that is further
-  /// from the mean than 1.7 standard deviations, digits cancel, and a second pass goes around the mean
-  /// that the first one found.
+  /// One pass over each row, and a second one, around the mean that the first has found, over a row
+  /// whose mean is more than twice its standard deviation: there digits have cancelled.
+  ///
+  /// - Parameters:
+  ///   - rows: how many, at most `rowsPerGroup`.
+  ///   - sums: room for those of a group.
+  ///   - row: the row of an index.
   @inline(__always)
-  init<N: Norm, S: RowSource>(_: N.Type, _ row: S, count: Int, reciprocalCount: C.Wide)
-  where S.Compute == C {
-    guard N.centers else {
-      self.init(N.self, row, count: count, reciprocalCount: reciprocalCount, around: C.zero)
-      return
+  init<N: Norm, S: RowSource>(
+    _: N.Type, rows: Int, count: Int, reciprocalCount: C.Wide,
+    sums: UnsafeMutablePointer<RowSums<C>>, row: (_ index: Int) -> S
+  ) where S.Compute == C {
+    for index in 0..<rows {
+      reduce(N.self, row(index), around: NoShift<C>(), count: count, into: sums + index)
     }
-    self.init(
-      N.self, row, count: count, reciprocalCount: reciprocalCount, around: pilot(row, count))
-    if correction > 0.75 * sumOfSquares {
-      self.init(
-        N.self, row, count: count, reciprocalCount: reciprocalCount, around: mean.narrow)
+    self.init(N.self, rows: rows, sums, reciprocalCount)
+    guard N.centers else { return }
+    let far = ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0.2))
+    let farRows = far.bits(rows: rows)
+    if farRows == 0 { return }
+    let shifts = mean.narrow
+    for index in 0..<rows where farRows >> UInt32(index) & 1 != 0 {
+      let shift = RowShift<C>(vector: C.Vector(repeating: shifts[index]))
+      reduce(N.self, row(index), around: shift, count: count, into: sums + index)
     }
+    let shifted = Moments(N.self, rows: rows, sums, reciprocalCount)
+    // A constant row's mean is one of its elements; what rounding has added to it, rstd would enlarge.
+    let ofShifted = C.Wide(shifts) + shifted.mean
+    let isConstant = ~ln_less8(SIMD8(repeating: 0), shifted.variance.doubles)
+    mean = mean.replacing(
+      with: ofShifted.replacing(with: C.Wide(ofShifted.narrow), where: isConstant), where: far)
+    variance = variance.replacing(with: shifted.variance, where: far)
+    meanSquare = ln_select8(far, shifted.meanSquare, meanSquare)
   }
 
-  /// With d = x - shift: mean = shift + sum(d) / n and n * variance = sum(d^2) - sum(d)^2 / n.
+  /// Of d = x - shift: the mean, which is that of x less the shift, and the variance, which is that of x:
+  /// n * variance = sum(d^2) - sum(d)^2 / n.
   @inline(never)
-  private init<N: Norm, S: RowSource>(
-    _: N.Type, _ row: S, count: Int, reciprocalCount: C.Wide, around shift: C
-  ) where S.Compute == C {
-    var sums = ShiftedSums<N, S>(row, around: shift)
-    sums.reduce(count)
-    let sum = sums.sum.total
-    let squares = sums.squares.total
-    sumOfSquares = squares.double
-    if N.centers {
-      let delta = sum * reciprocalCount
-      let excess = sum * delta
-      let variance = (squares - excess) * reciprocalCount
-      mean = C.Wide(shift) + delta
-      correction = excess.double
-      self.variance = variance.double < 0 ? C.Wide(double: 0) : variance
-    } else {
-      mean = C.Wide(double: 0)
-      correction = 0
-      variance = squares * reciprocalCount
-    }
+  private init<N: Norm>(
+    _: N.Type, rows: Int, _ sums: UnsafeMutablePointer<RowSums<C>>, _ reciprocalCount: C.Wide
+  ) {
+    let zero = C.Wide(repeating: 0)
+    let square = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
+    meanSquare = square.doubles
+    mean = zero
+    variance = square
+    guard N.centers else { return }
+    mean = C.Wide.totals(rows: rows) { sums[$0].sum } * reciprocalCount
+    variance = square - mean * mean
+    // Of a constant row, the rounding of these two lines would be left.
+    variance = variance.replacing(
+      with: zero,
+      where: ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0x1p-48)))
   }
 
   /// What to subtract from x first. Where the mean is large beside the spread, the mean: the difference
   /// is exact. Where it is smaller than the standard deviation, nothing cancels, and with 0 x has no
   /// rounding before its product with rstd.
-  @inline(__always) var center: C {
-    (mean * mean).double < variance.double ? .zero : mean.narrow
+  @inline(__always) var center: C.Wide {
+    C.Wide(mean.narrow).replacing(
+      with: C.Wide(repeating: 0), where: ln_less8((mean * mean).doubles, variance.doubles))
   }
 
   /// Whether sums have overflowed, or digits that matter beside eps may have been lost to underflow;
   /// also where the row holds NaN or infinity.
-  @inline(__always) func needsScaling(eps: Double) -> Bool {
-    !(sumOfSquares < C.largestSumOfSquares)
-      || (variance.double < C.smallestVariance && eps < C.smallestEps)
+  @inline(__always) func needsScaling(eps: Double) -> RowMask {
+    let isLarge = ~ln_less8(meanSquare, SIMD8(repeating: C.largestMeanSquare))
+    guard eps < C.smallestEps else { return isLarge }
+    return isLarge | ln_less8(variance.doubles, SIMD8(repeating: C.smallestVariance))
   }
 }
 
-/// A shift near the mean, from four elements that are spread so that a trend along the row does not
-/// mislead: their mean, exact where all are equal; 0, with which no x - shift needs rounding, where
-/// that is no further away than they are from each other.
-@inline(__always)
-private func pilot<S: RowSource>(_ row: S, _ count: Int) -> S.Compute {
-  let quarter = count / 4
-  let a = row.load(scalar: 0)
-  let b = row.load(scalar: quarter)
-  let c = row.load(scalar: 2 &* quarter)
-  let d = row.load(scalar: 3 &* quarter)
-  let mean = ((a + b) + (c + d)) * S.Compute(0.25)
-  let spread =
-    S.Compute.maximum(S.Compute.maximum(a, b), S.Compute.maximum(c, d))
-    - S.Compute.minimum(S.Compute.minimum(a, b), S.Compute.minimum(c, d))
-  return mean.magnitude < spread ? .zero : mean
+/// The sums of d and of d^2 over a row, d = x - shift, each in eight lanes.
+struct RowSums<C: ComputeScalar> {
+  fileprivate var sum = C.Wide(repeating: 0)
+  fileprivate var squares = C.Wide(repeating: 0)
+
+  @inline(__always) init() {}
 }
 
-/// The sums of d and of d^2 over a row, d = x - shift.
-private struct ShiftedSums<N: Norm, S: RowSource>: RowReduction {
+/// What is subtracted from a row before its sums are taken.
+protocol Shift {
+  associatedtype Compute: ComputeScalar
+  static var isZero: Bool { get }
+  var vector: Compute.Vector { get }
+}
+
+struct NoShift<Compute: ComputeScalar>: Shift {
+  @inline(__always) static var isZero: Bool { true }
+  @inline(__always) var vector: Compute.Vector { Compute.Vector(repeating: .zero) }
+}
+
+struct RowShift<Compute: ComputeScalar>: Shift {
+  @inline(__always) static var isZero: Bool { false }
+  let vector: Compute.Vector
+}
+
+@inline(never)
+private func reduce<N: Norm, S: RowSource, D: Shift>(
+  _: N.Type, _ row: S, around shift: D, count: Int,
+  into result: UnsafeMutablePointer<RowSums<S.Compute>>
+) where D.Compute == S.Compute {
+  var sums = ShiftedSums<N, S, D>(row: row, shift: shift)
+  sums.reduce(count)
+  if N.centers { result.pointee.sum = sums.sum.eight }
+  result.pointee.squares = sums.squares.eight
+}
+
+private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
+where D.Compute == S.Compute {
   typealias Source = S
 
-  private let row: S
-  private let shift: Compute.Vector
+  let row: S
+  let shift: D
   private(set) var sum = Compute.Wide.LaneSums()
   private(set) var squares = Compute.Wide.LaneSums()
 
-  @inline(__always) init(_ row: S, around shift: Compute) {
+  @inline(__always) init(row: S, shift: D) {
     self.row = row
-    self.shift = Compute.Vector(repeating: shift)
+    self.shift = shift
   }
 
   struct Lanes: EmptyInitializable {
@@ -123,14 +158,16 @@ private struct ShiftedSums<N: Norm, S: RowSource>: RowReduction {
     @inline(__always) init() {}
   }
 
+  @inline(__always) private func deviation(_ x: Compute.Vector) -> Compute.Vector {
+    D.isZero ? x : x - shift.vector
+  }
+
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
-    let x = row.load(index)
-    add(N.centers ? x - shift : x, to: &lanes)
+    add(deviation(row.load(index)), to: &lanes)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
-    let x = row.load(count &- Self.width)
-    add((N.centers ? x - shift : x).keepingLast(tail), to: &lanes)
+    add(deviation(row.load(count &- Self.width)).keepingLast(tail), to: &lanes)
   }
 
   @inline(__always) private func add(_ deviation: Compute.Vector, to lanes: inout Lanes) {
@@ -148,16 +185,17 @@ private struct ShiftedSums<N: Norm, S: RowSource>: RowReduction {
   @inline(__always) mutating func add(short count: Int) {
     let zero = Compute.Vector(repeating: .zero)
     let x = row.load(short: count)
-    let rounded = x - shift
-    let d = N.centers ? rounded.keepingLast(count) : x
+    let d = deviation(x).keepingLast(count)
     let square = d * d
     squares.add(square)
     squares.add((zero - square).adding(d, times: d))
-    if N.centers {
+    guard N.centers else { return }
+    sum.add(d)
+    if !D.isZero {
       // Knuth's error of a difference: d + low is x - shift.
+      let rounded = deviation(x)
       let part = x - rounded
-      let low = ((x - (rounded + part)) + (part - shift)).keepingLast(count)
-      sum.add(d)
+      let low = ((x - (rounded + part)) + (part - shift.vector)).keepingLast(count)
       sum.add(low)
       squares.add((d + d) * low)
     }

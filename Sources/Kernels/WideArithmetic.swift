@@ -1,13 +1,34 @@
 import CShims
 
-/// Twice the precision of a compute type: mean, variance and rstd are finished in it.
-protocol WideScalar {
+/// How many rows are finished side by side: as many as a vector has lanes of float64.
+@inline(__always) var rowsPerGroup: Int { 8 }
+
+/// A number of a compute type for each row of a group.
+protocol RowValues {
+  associatedtype Scalar
+  init(repeating value: Scalar)
+  subscript(row: Int) -> Scalar { get set }
+}
+
+extension SIMD8: RowValues {}
+
+/// For each row of a group, true (-1) or false (0).
+typealias RowMask = SIMD8<Int64>
+
+extension RowMask {
+  /// The rows 0 ..< rows for which it is true, as bits.
+  @inline(__always) func bits(rows: Int) -> UInt32 { ln_bits8(self) & (1 << UInt32(rows) &- 1) }
+}
+
+/// A number for each row of a group, in twice the precision of a compute type: sums, mean, variance and
+/// rstd are finished in it. What the rows past the end of a group hold does not matter.
+protocol WideRows {
   associatedtype Narrow: ComputeScalar
   associatedtype LaneSums: WideLaneSums
   where LaneSums.Vector == Narrow.Vector, LaneSums.Wide == Self
 
-  init(_ value: Narrow)
-  init(double value: Double)
+  init(repeating value: Double)
+  init(_ values: Narrow.Rows)
   /// 1 / count.
   init(reciprocalOf count: Int)
 
@@ -16,16 +37,38 @@ protocol WideScalar {
   static func * (a: Self, b: Self) -> Self
   /// 1 / sqrt(self); infinity at 0, NaN below.
   var reciprocalSquareRoot: Self { get }
+  func replacing(with other: Self, where mask: RowMask) -> Self
 
   /// Rounded to nearest.
-  var narrow: Narrow { get }
+  var narrow: Narrow.Rows { get }
   /// Rounded to nearest.
-  var double: Double { get }
+  var doubles: SIMD8<Double> { get }
+
+  /// The sums of the 8, 4 or 2 lanes that belong to one row, in half as many: first those of a, then of b.
+  static func addingEights(_ a: Self, _ b: Self) -> Self
+  static func addingFours(_ a: Self, _ b: Self) -> Self
+  static func addingTwos(_ a: Self, _ b: Self) -> Self
+}
+
+extension WideRows {
+  /// The sum over the lanes of each row, in an order that does not depend on the other rows.
+  @inline(__always) static func totals(rows: Int, _ lanes: (_ row: Int) -> Self) -> Self {
+    if rows == 1 {
+      let four = addingEights(lanes(0), lanes(0))
+      let two = addingFours(four, four)
+      return addingTwos(two, two)
+    }
+    let even = addingFours(
+      addingEights(lanes(0), lanes(4)), addingEights(lanes(2), lanes(6)))
+    let odd = addingFours(
+      addingEights(lanes(1), lanes(5)), addingEights(lanes(3), lanes(7)))
+    return addingTwos(even, odd)
+  }
 }
 
 /// Sums of vectors, lane by lane, in twice the precision.
 protocol WideLaneSums {
-  associatedtype Vector
+  associatedtype Vector: ComputeVector where Vector.Scalar: ComputeScalar
   associatedtype Wide
 
   init()
@@ -37,19 +80,34 @@ protocol WideLaneSums {
   mutating func add(_ other: Self)
   /// Each lane rounded to nearest.
   var narrow: Vector { get }
-  /// The sum over the lanes, in a fixed order.
-  var total: Wide { get }
+  /// In eight lanes.
+  var eight: Wide { get }
 }
 
-extension Double: WideScalar {
+extension SIMD8<Double>: WideRows {
   typealias Narrow = Float
   typealias LaneSums = DoubleLaneSums
 
-  @inline(__always) init(double value: Double) { self = value }
-  @inline(__always) init(reciprocalOf count: Int) { self = 1 / Double(count) }
-  @inline(__always) var reciprocalSquareRoot: Double { 1 / squareRoot() }
-  @inline(__always) var narrow: Float { Float(self) }
-  @inline(__always) var double: Double { self }
+  @inline(__always) init(_ values: SIMD8<Float>) { self = ln_widen8(values) }
+  @inline(__always) init(reciprocalOf count: Int) { self.init(repeating: 1 / Double(count)) }
+  @inline(__always) var reciprocalSquareRoot: Self {
+    ln_divide8(Self(repeating: 1), ln_sqrt8(self))
+  }
+  @inline(__always) func replacing(with other: Self, where mask: RowMask) -> Self {
+    ln_select8(mask, other, self)
+  }
+  @inline(__always) var narrow: SIMD8<Float> { ln_narrow8(self) }
+  @inline(__always) var doubles: Self { self }
+
+  @inline(__always) static func addingEights(_ a: Self, _ b: Self) -> Self {
+    ln_eights_low8(a, b) + ln_eights_high8(a, b)
+  }
+  @inline(__always) static func addingFours(_ a: Self, _ b: Self) -> Self {
+    ln_fours_low8(a, b) + ln_fours_high8(a, b)
+  }
+  @inline(__always) static func addingTwos(_ a: Self, _ b: Self) -> Self {
+    ln_twos_low8(a, b) + ln_twos_high8(a, b)
+  }
 }
 
 /// Sums of float32 vectors.
@@ -66,8 +124,8 @@ struct DoubleLaneSums: WideLaneSums {
 
   /// A product of two float32 is exact in float64.
   @inline(__always) mutating func add(_ a: SIMD16<Float>, times b: SIMD16<Float>) {
-    low = low + ln_widen8(a.lowHalf) * ln_widen8(b.lowHalf)
-    high = high + ln_widen8(a.highHalf) * ln_widen8(b.highHalf)
+    low = low.adding(ln_widen8(a.lowHalf), times: ln_widen8(b.lowHalf))
+    high = high.adding(ln_widen8(a.highHalf), times: ln_widen8(b.highHalf))
   }
 
   @inline(__always) mutating func add(doubles: SIMD8<Double>, part: Int) {
@@ -83,44 +141,45 @@ struct DoubleLaneSums: WideLaneSums {
     SIMD16(lowHalf: ln_narrow8(low), highHalf: ln_narrow8(high))
   }
 
-  @inline(__always) var total: Double {
-    let eight = low + high
-    let four = eight.lowHalf + eight.highHalf
-    let two = four.lowHalf + four.highHalf
-    return two.x + two.y
-  }
+  @inline(__always) var eight: SIMD8<Double> { low + high }
 }
 
-/// An unevaluated sum of two doubles, |low| at most half a unit in the last place of high: about 106
+/// Unevaluated sums of two doubles, |low| at most half a unit in the last place of high: about 106
 /// bits. Sums and products after Dekker (1971) and Knuth (TAOCP 2, 4.2.2).
-struct DoubleDouble: WideScalar {
+///
+/// Operations are not inlined: eight rows share one, and there are many.
+struct DoubleDouble: WideRows {
   typealias Narrow = Double
   typealias LaneSums = DoubleDoubleLaneSums
 
-  var high: Double
-  var low: Double
+  var high: SIMD8<Double>
+  var low: SIMD8<Double>
 
-  @inline(__always) init(high: Double, low: Double) {
+  @inline(__always) init(high: SIMD8<Double>, low: SIMD8<Double>) {
     self.high = high
     self.low = low
   }
 
   /// a + b, for |a| >= |b|.
-  @inline(__always) private init(ordered a: Double, _ b: Double) {
+  @inline(__always) private init(ordered a: SIMD8<Double>, _ b: SIMD8<Double>) {
     high = a + b
     low = b - (high - a)
   }
 
-  @inline(__always) init(_ value: Double) { self.init(high: value, low: 0) }
-  @inline(__always) init(double value: Double) { self.init(high: value, low: 0) }
+  @inline(__always) init(_ values: SIMD8<Double>) {
+    self.init(high: values, low: SIMD8(repeating: 0))
+  }
+  @inline(__always) init(repeating value: Double) { self.init(SIMD8(repeating: value)) }
 
   @inline(__always) init(reciprocalOf count: Int) {
     let n = Double(count)
-    high = 1 / n
-    low = Double(1).addingProduct(-high, n) / n
+    let reciprocal = 1 / n
+    self.init(
+      high: SIMD8(repeating: reciprocal),
+      low: SIMD8(repeating: Double(1).addingProduct(-reciprocal, n) / n))
   }
 
-  @inline(__always) static func + (a: Self, b: Self) -> Self {
+  @inline(never) static func + (a: Self, b: Self) -> Self {
     let sum = a.high + b.high
     let part = sum - a.high
     let error = (a.high - (sum - part)) + (b.high - part)
@@ -128,25 +187,46 @@ struct DoubleDouble: WideScalar {
   }
 
   @inline(__always) static func - (a: Self, b: Self) -> Self {
-    a + Self(high: -b.high, low: -b.low)
+    let zero = SIMD8<Double>(repeating: 0)
+    return a + Self(high: zero - b.high, low: zero - b.low)
   }
 
-  @inline(__always) static func * (a: Self, b: Self) -> Self {
+  @inline(never) static func * (a: Self, b: Self) -> Self {
     let product = a.high * b.high
-    let error = (-product).addingProduct(a.high, b.high)
-    return Self(ordered: product, error.addingProduct(a.high, b.low).addingProduct(a.low, b.high))
+    let error = (SIMD8(repeating: 0) - product).adding(a.high, times: b.high)
+    return Self(
+      ordered: product, error.adding(a.high, times: b.low).adding(a.low, times: b.high))
   }
 
-  var reciprocalSquareRoot: Self {
-    let guess = 1 / high.squareRoot()
-    guard guess > 0 && guess < .infinity else { return Self(guess) }
+  @inline(never) var reciprocalSquareRoot: Self {
+    let guess = high.reciprocalSquareRoot
+    let isNumber = ln_less8(guess, SIMD8(repeating: .infinity)) & ln_less8(SIMD8(repeating: 0), guess)
     // One step of Newton's method: guess * (1 + (1 - self * guess^2) / 2).
-    let residual = Self(1) - self * (Self(guess) * Self(guess))
-    return Self(guess) + Self(guess * residual.high * 0.5)
+    let residual = Self(repeating: 1) - self * (Self(guess) * Self(guess))
+    let refined = Self(guess) + Self(guess * residual.high * SIMD8(repeating: 0.5))
+    return Self(guess).replacing(with: refined, where: isNumber)
   }
 
-  @inline(__always) var narrow: Double { high }
-  @inline(__always) var double: Double { high }
+  @inline(__always) func replacing(with other: Self, where mask: RowMask) -> Self {
+    Self(
+      high: ln_select8(mask, other.high, high), low: ln_select8(mask, other.low, low))
+  }
+
+  @inline(__always) var narrow: SIMD8<Double> { high }
+  @inline(__always) var doubles: SIMD8<Double> { high }
+
+  @inline(__always) static func addingEights(_ a: Self, _ b: Self) -> Self {
+    Self(high: ln_eights_low8(a.high, b.high), low: ln_eights_low8(a.low, b.low))
+      + Self(high: ln_eights_high8(a.high, b.high), low: ln_eights_high8(a.low, b.low))
+  }
+  @inline(__always) static func addingFours(_ a: Self, _ b: Self) -> Self {
+    Self(high: ln_fours_low8(a.high, b.high), low: ln_fours_low8(a.low, b.low))
+      + Self(high: ln_fours_high8(a.high, b.high), low: ln_fours_high8(a.low, b.low))
+  }
+  @inline(__always) static func addingTwos(_ a: Self, _ b: Self) -> Self {
+    Self(high: ln_twos_low8(a.high, b.high), low: ln_twos_low8(a.low, b.low))
+      + Self(high: ln_twos_high8(a.high, b.high), low: ln_twos_high8(a.low, b.low))
+  }
 }
 
 /// Sums of float64 vectors: each lane a DoubleDouble.
@@ -178,9 +258,5 @@ struct DoubleDoubleLaneSums: WideLaneSums {
 
   @inline(__always) var narrow: SIMD8<Double> { high + low }
 
-  var total: DoubleDouble {
-    var sum = DoubleDouble(0)
-    for lane in 0..<8 { sum = sum + DoubleDouble(high: high[lane], low: low[lane]) }
-    return sum
-  }
+  @inline(__always) var eight: DoubleDouble { DoubleDouble(high: high, low: low) }
 }

@@ -52,7 +52,8 @@ struct BackwardPlan {
         parts: partition.parts, shared: 2) : nil
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
-      accumulates_dx: arguments.accumulatesDX ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
+      accumulates_dx: arguments.accumulatesDX ? 1 : 0,
+      streams: !isStaged && BackwardPlan.streams(arguments) ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
@@ -71,9 +72,18 @@ struct BackwardPlan {
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
         ": no memory for the sums of dweight and dbias")
     }
-    memset(sums, 0, Int(bytes))
+    // Blocks without rows have sums of zero; kernels begin the others.
+    if norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
     self.sums = sums
     if !weightIsReady { setWeight() }
+  }
+
+  private static func streams(_ arguments: BackwardArguments) -> Bool {
+    guard let dx = arguments.dx else { return false }
+    return arguments.norm.elements * dx.dtype.size >= smallestStreamed
+      && !arguments.accumulatesDX && !dx.coincides(with: arguments.x)
+      && !dx.coincides(with: arguments.dy)
+      && !(arguments.dsum.map { dx.coincides(with: $0) } ?? false)
   }
 
   private static func kernel(
@@ -132,12 +142,12 @@ struct BackwardPlan {
           var row = begin
           while row < end {
             let stop = min(row + buffers.rows, end)
-            runStaged(row, stop, sums, buffers, part: part)
+            runStaged(row, stop, sums, continues: row > begin, buffers, part: part)
             row = stop
           }
         } else {
           var work = work
-          kernel(&work, begin, end, sums)
+          kernel(&work, begin, end, sums, 0)
         }
       }
     }
@@ -145,8 +155,8 @@ struct BackwardPlan {
 
   /// Some rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
-    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, _ buffers: RowBuffers,
-    part: Int64
+    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, continues: Bool,
+    _ buffers: RowBuffers, part: Int64
   ) {
     func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
       guard let tensor else { return ln_rows() }
@@ -163,7 +173,7 @@ struct BackwardPlan {
     staged.rows_per_batch = buffers.rows
     staged.mean = work.mean.map { $0 + statistics }
     staged.rstd = work.rstd.map { $0 + statistics }
-    kernel(&staged, 0, end - begin, sums)
+    kernel(&staged, 0, end - begin, sums, continues ? 1 : 0)
     if let dx = arguments.dx, let buffer = staged.dx.data {
       buffers.scatter(buffer, into: dx, begin, end, convert)
     }

@@ -21,7 +21,7 @@ struct ForwardPlan {
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
-      streams: ForwardPlan.streams(arguments) ? 1 : 0, x: x.kernelRows,
+      rounds_rstd: y.dtype.size == 2 ? 1 : 0, streams: ForwardPlan.streams(arguments) ? 1 : 0, x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
@@ -70,10 +70,6 @@ struct ForwardPlan {
 
   /// Fewer rows than this are not worth converting weight and bias for.
   private static let fewRows: Int64 = 16
-
-  /// From this many bytes of y on, a store past the caches and a read of y right after take less time than
-  /// a plain store and a read that finds part of y cached.
-  private static let smallestStreamed: Int64 = 16 << 20
 
   private static func streams(_ arguments: ForwardArguments) -> Bool {
     arguments.norm.elements * arguments.y.dtype.size >= smallestStreamed
@@ -178,3 +174,7 @@ struct ForwardStaging {
     if let sum = arguments.sum { buffers.scatter(x, into: sum, begin, end, convert) }
   }
 }
+
+/// From this many bytes of an output on, a store past the caches and a read of the output right after take
+/// less time than a plain store and a read that finds part of it cached.
+let smallestStreamed: Int64 = 16 << 20

@@ -18,7 +18,7 @@ struct RowBuffers {
   ) throws(Failure) {
     self.cols = cols
     self.elementSize = elementSize
-    rows = cols <= 4096 ? 16 : Int64(LN_BACKWARD_GROUP)
+    rows = cols <= 4096 ? 16 : 4
     let (bytes, o1) = cols.multipliedReportingOverflow(by: elementSize)
     let (padded, o2) = bytes.addingReportingOverflow(63)
     rowBytes = padded & ~63

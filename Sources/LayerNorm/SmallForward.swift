@@ -30,8 +30,8 @@ struct SmallForward {
     work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows,
       eps: dtype == .f64 ? args.eps : Double(Float(args.eps)),
-      centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0, streams: 0,
-      x: matrix(args.x),
+      centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
+      rounds_rstd: 0, streams: 0, x: matrix(args.x),
       residual: matrix(args.residual), sum: matrix(args.sum), y: matrix(args.y),
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd)
     guard isInOrder(dtype) else { return nil }
