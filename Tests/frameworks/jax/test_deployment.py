@@ -7,7 +7,6 @@ import sys
 import jax
 import jax.export
 import jax.numpy as jnp
-
 import layernorm.jax
 
 X = jnp.arange(24, dtype=jnp.float32).reshape(4, 6) ** 1.5
