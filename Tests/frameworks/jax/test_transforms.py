@@ -58,6 +58,19 @@ def test_vmap_of_grad(x_axis, weight_axis, bias_axis):
     assert_near(forward(layernorm.jax.layer_norm), forward(exact.layer_norm))
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_gradient_for_each_example(name):
+    """Of one parameter alone."""
+    x, param = normal(3, 4, 6), normal(6)
+
+    def of_each(norm):
+        grad = jax.grad(lambda param, x: (norm(x, **{name: param}) ** 2 * jnp.arange(6)).sum())
+        return jax.vmap(grad, in_axes=(None, 0))(param, x)
+
+    theirs = of_each(exact.layer_norm)
+    assert_near(of_each(layernorm.jax.layer_norm), theirs, scale=100)
+
+
 def test_vmap_in_vmap():
     """Each operand has another subset of the mapped dimensions."""
     x, weight, bias = normal(2, 4, 6), normal(3, 6), normal(2, 3, 6)
