@@ -1,31 +1,39 @@
 import CShims
 
-/// (x + bias) + residual of a row in a compute type.
+/// (x + bias) + residual of a row in a compute type, into sum, which may be where x or residual is.
 @inline(__always)
 func add<C: ComputeScalar & Element>(
   _: C.Type, _ cols: Int64, _ x: UnsafeRawPointer?, _ bias: UnsafeRawPointer?,
   _ residual: UnsafeRawPointer?, _ sum: UnsafeMutableRawPointer?
-) {
-  addRow(
-    Row<C, C>(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), Row(raw: bias),
-    Row(raw: residual), count: Int(cols),
-    into: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self), prefetching: (0, 0))
+) where C.Compute == C {
+  let count = Int(cols)
+  let row = AddedRow<C>(
+    x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
+    residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
+    ahead: (0, 0))
+  let width = C.Vector.width
+  let wholeEnd = count &- count % width
+  var index = 0
+  while index < wholeEnd {
+    _ = row.load(index)
+    index &+= width
+  }
+  if wholeEnd < count { _ = row.loadTail(count &- wholeEnd, of: count) }
 }
 
-/// (x + bias) + residual into `sum`, which may be where x or residual is.
-///
-/// - Parameter prefetching: how many elements ahead x and residual go on with the next rows.
-@inline(__always)
-func addRow<T: Element, C: ComputeScalar>(
-  _ x: Row<T, C>, _ bias: Row<T, C>?, _ residual: Row<T, C>?, count: Int,
-  into sum: UnsafeMutablePointer<T>, prefetching ahead: (x: Int, residual: Int)
-) {
-  let width = C.Vector.width
-  var last = x.loadLast(of: count)
-  if let bias { last = last + bias.loadLast(of: count) }
-  if let residual { last = last + residual.loadLast(of: count) }
-  var index = 0
-  while index &+ width <= count {
+/// (x + bias) + residual, rounded to T. What is loaded is stored in `sum`, which may be where x or residual
+/// is: every element is loaded once.
+struct AddedRow<T: Element>: RowSource {
+  typealias Compute = T.Compute
+
+  let x: Row<T, Compute>
+  let bias: Row<T, Compute>?
+  let residual: Row<T, Compute>?
+  let sum: UnsafeMutablePointer<T>
+  /// How many elements ahead the next rows of x and residual are.
+  let ahead: (x: Int, residual: Int)
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector {
     var vector = x.load(index)
     ln_prefetch(x.elements + (index &+ ahead.x))
     if let bias { vector = vector + bias.load(index) }
@@ -33,8 +41,21 @@ func addRow<T: Element, C: ComputeScalar>(
       ln_prefetch(residual.elements + (index &+ ahead.residual))
       vector = vector + residual.load(index)
     }
-    C.store(vector, to: sum + index)
-    index &+= width
+    Compute.store(vector, to: sum + index)
+    return Compute.rounded(vector, to: T.self)
   }
-  if index < count { storeLast(last, as: C.self, of: count, to: sum) }
+
+  func load(short count: Int) -> Compute.Vector { loadTail(count, of: count) }
+
+  func loadTail(_ tail: Int, of count: Int) -> Compute.Vector {
+    let begin = count &- tail
+    func load(_ row: Row<T, Compute>) -> Compute.Vector {
+      Row<T, Compute>(row.elements + begin).load(short: tail)
+    }
+    var vector = load(x)
+    if let bias { vector = vector + load(bias) }
+    if let residual { vector = vector + load(residual) }
+    storeShort(vector, as: Compute.self, of: tail, to: sum + begin)
+    return Compute.rounded(vector, to: T.self)
+  }
 }

@@ -6,14 +6,20 @@ func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
   _ sums: UnsafeMutableRawPointer?, _ continues: Int32
 ) where T.Compute: Element {
-  var rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, continues: continues != 0)
-  rows.run(Int(begin), Int(end))
+  let work = work.unsafelyUnwrapped
+  if work.pointee.is_coarse != 0 {
+    var rows = BackwardRows<T, CoarsePrecision>(work, sums, continues: continues != 0)
+    rows.run(Int(begin), Int(end))
+  } else {
+    var rows = BackwardRows<T, FinePrecision>(work, sums, continues: continues != 0)
+    rows.run(Int(begin), Int(end))
+  }
 }
 
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
 /// and one along the columns, through all rows of the group, for dx, dweight and dbias. So weight and the
 /// sums over rows are read once for all of them.
-private struct BackwardRows<T: Element> where T.Compute: Element {
+private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: Element {
   typealias C = T.Compute
 
   private let work: UnsafePointer<ln_backward_work>
@@ -24,8 +30,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private let sums: ParameterSums<C>?
   /// Whether the sums hold those of earlier rows.
   private var continues: Bool
-  /// Whether dx goes past the caches: only rows that begin and end where a vector does, see
-  /// `Normalization.canStream`.
+  /// Whether dx goes past the caches: only rows that begin and end where a vector does, and vectors that
+  /// fill a cache line, since the rows of a group are written in turn; see `Normalization.canStream`.
   private let streams: Bool
 
   init(
@@ -39,9 +45,10 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
     let dx = work.pointee.dx
-    let vectorBytes = C.Vector.width &* MemoryLayout<T>.stride
+    let lineBytes = 64
     streams =
-      work.pointee.streams != 0 && Int(bitPattern: dx.data) % vectorBytes == 0
+      work.pointee.streams != 0 && C.Vector.width &* MemoryLayout<T>.stride == lineBytes
+      && Int(bitPattern: dx.data) % lineBytes == 0
       && (count | Int(dx.row_stride) | Int(dx.batch_stride)) % C.Vector.width == 0
   }
 
@@ -137,7 +144,11 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       sums.initialize(repeating: RowSums())
       let sums = sums.baseAddress.unsafelyUnwrapped
       func moments<N: Norm>(_: N.Type) -> Moments<C> {
-        Moments(
+        for index in 0..<rows {
+          reduce(
+            N.self, Row<T, C>(group[index].x), around: NoShift(), count: count, into: sums + index)
+        }
+        return Moments(
           N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
         ) { Row<T, C>(group[$0].x) }
       }
@@ -229,22 +240,37 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     let adds = work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
     let wantsDX = work.pointee.dx.data != nil
     let ahead = (end &- first) &* Int(work.pointee.x.row_stride) &+ entry &* C.Vector.width
-    for index in first..<end {
-      let row = group + index
-      ln_prefetch(row.pointee.dy + ahead)
-      ln_prefetch(row.pointee.x + ahead)
-      let dy = load(row.pointee.dy)
-      var (dx, normalized) = RowGradient(scalars, row: index)
-        .terms(load(row.pointee.x), dy, weight: weight)
-      dweight.add(dy, times: normalized)
-      dbias.add(dy)
-      if adds {
-        if let dsum = row.pointee.dsum { dx = dx + load(dsum) }
-        if work.pointee.accumulates_dx != 0, let old = row.pointee.dx {
-          dx = dx + load(UnsafePointer(old))
+    var index = first
+    while index < end {
+      var ofRows = (dweight: C.Vector(repeating: .zero), dbias: C.Vector(repeating: .zero))
+      let stop = P.isCoarse ? min(end, (index | 3) &+ 1) : end
+      while index < stop {
+        let row = group + index
+        ln_prefetch(row.pointee.dy + ahead)
+        ln_prefetch(row.pointee.x + ahead)
+        let dy = load(row.pointee.dy)
+        var (dx, normalized) = RowGradient(scalars, row: index)
+          .terms(P.self, load(row.pointee.x), dy, weight: weight)
+        if P.isCoarse {
+          ofRows.dweight = ofRows.dweight.adding(dy, times: normalized)
+          ofRows.dbias = ofRows.dbias + dy
+        } else {
+          dweight.add(dy, times: normalized)
+          dbias.add(dy)
         }
+        if adds {
+          if let dsum = row.pointee.dsum { dx = dx + load(dsum) }
+          if work.pointee.accumulates_dx != 0, let old = row.pointee.dx {
+            dx = dx + load(UnsafePointer(old))
+          }
+        }
+        if wantsDX { store(index, dx) }
+        index &+= 1
       }
-      if wantsDX { store(index, dx) }
+      if P.isCoarse {
+        dweight.add(ofRows.dweight)
+        dbias.add(ofRows.dbias)
+      }
     }
     if let sums {
       sums.dweight[entry] = dweight
@@ -300,7 +326,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     /// Of the columns before `end`; see `RowSource.loadLast`.
     func terms(endingAt end: Int) -> Terms {
       let dy = dy.loadLast(of: end)
-      var terms = gradient.terms(x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
+      var terms = gradient.terms(
+        FinePrecision.self, x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
       if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
       if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
       return (terms.dx, terms.normalized, dy)

@@ -16,6 +16,10 @@ protocol Element {
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
 
+  /// What is loaded after a store.
+  static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float>
+  static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double>
+
   static func loadFloat(_ source: UnsafePointer<Self>) -> Float
   static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
   static func loadDouble(_ source: UnsafePointer<Self>) -> Double
@@ -67,6 +71,10 @@ extension Float: Element {
     storeUnaligned(ln_narrow8(vector), to: destination)
   }
 
+  @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> { vector }
+  @inline(__always) static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double> {
+    ln_widen8(ln_narrow8(vector))
+  }
   @inline(__always) static func loadFloat(_ source: UnsafePointer<Float>) -> Float {
     source.pointee
   }
@@ -107,6 +115,8 @@ extension Double: Element {
     storeUnaligned(vector, to: destination)
   }
 
+  @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> { vector }
+  @inline(__always) static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double> { vector }
   @inline(__always) static func loadFloat(_ source: UnsafePointer<Double>) -> Float {
     Float(source.pointee)
   }
@@ -152,6 +162,13 @@ extension HalfElement {
     storeUnaligned(narrow(floats).lowHalf, to: destination)
   }
 
+  @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> {
+    widen(narrow(vector))
+  }
+  @inline(__always) static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double> {
+    let floats = SIMD16(lowHalf: ln_narrow8(vector), highHalf: SIMD8(repeating: 0))
+    return ln_widen8(widen(narrow(floats)).lowHalf)
+  }
   @inline(__always) static func loadFloat(_ source: UnsafePointer<Self>) -> Float {
     widen(SIMD16(repeating: UnsafeRawPointer(source).loadUnaligned(as: UInt16.self)))[0]
   }

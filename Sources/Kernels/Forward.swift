@@ -66,15 +66,12 @@ where A.Compute == T.Compute {
     let first = position.row
     var y = position
     for index in 0..<rows {
-      group.x[index] =
-        adds
-        ? UnsafePointer(add(at: position, ahead: rows))
-        : UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
+      group.x[index] = takeSums(N.self, work, position, group.sums + index, count, ahead: rows)
       position.advance()
     }
     let outOfRange = findScalars(
       N.self, work, first, rows: rows, group, count: count, reciprocalCount: reciprocalCount)
-    let ahead = adds ? 0 : rows &* Int(work.pointee.x.row_stride)
+    let ahead = rows &* Int(work.pointee.x.row_stride)
     for index in 0..<rows {
       let x = Row<T, C>(group.x[index])
       let into = y.pointer(in: work.pointee.y, of: T.self)
@@ -89,29 +86,6 @@ where A.Compute == T.Compute {
       }
       y.advance()
     }
-  }
-
-  private var adds: Bool {
-    work.pointee.residual.data != nil || work.pointee.x_bias != nil
-      || work.pointee.sum.data != nil
-  }
-
-  /// (x + x_bias) + residual, rounded to T, in `sum`; in y, from where it is normalized in place, if
-  /// the sum is not wanted.
-  @inline(never)
-  private func add(at position: RowPosition, ahead: Int) -> UnsafeMutablePointer<T> {
-    let sum =
-      position.pointer(ifIn: work.pointee.sum, of: T.self)
-      ?? position.pointer(in: work.pointee.y, of: T.self)
-    let bias = Row<T, C>(raw: work.pointee.x_bias)
-    let residual = Row<T, C>(raw: position.pointer(ifIn: work.pointee.residual, of: T.self))
-    addRow(
-      Row(position.pointer(in: work.pointee.x, of: T.self)), bias, residual, count: count,
-      into: sum,
-      prefetching: (
-        ahead &* Int(work.pointee.x.row_stride), ahead &* Int(work.pointee.residual.row_stride)
-      ))
-    return sum
   }
 }
 
@@ -136,6 +110,34 @@ private struct Group<T: Element> {
       }
     }
   }
+}
+
+/// The sums of a row, and where the row is then: with anything to add, at (x + x_bias) + residual, rounded
+/// to T, in `sum`, or in y, where it is normalized in place, if the sum is not wanted.
+@inline(never)
+private func takeSums<N: Norm, T: Element>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ position: RowPosition,
+  _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
+) -> UnsafePointer<T> {
+  let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
+  let adds =
+    work.pointee.residual.data != nil || work.pointee.x_bias != nil
+    || work.pointee.sum.data != nil
+  guard adds else {
+    reduce(N.self, x, around: NoShift(), count: count, into: sums)
+    return x.elements
+  }
+  let sum =
+    position.pointer(ifIn: work.pointee.sum, of: T.self)
+    ?? position.pointer(in: work.pointee.y, of: T.self)
+  let added = AddedRow(
+    x: x, bias: Row(raw: work.pointee.x_bias),
+    residual: Row(raw: position.pointer(ifIn: work.pointee.residual, of: T.self)), sum: sum,
+    ahead: (
+      ahead &* Int(work.pointee.x.row_stride), ahead &* Int(work.pointee.residual.row_stride)
+    ))
+  reduce(N.self, added, around: NoShift(), count: count, into: sums)
+  return UnsafePointer(sum)
 }
 
 /// Finds, and writes where it is wanted, the statistics of a group of rows; gives the rows that do not fit

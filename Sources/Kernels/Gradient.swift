@@ -70,25 +70,42 @@ struct GradientScalars<C: ComputeScalar> {
   }
 }
 
-/// The same, of one row, where the compiler cannot keep them in registers for all rows of a group.
+/// How exactly dx, dweight and dbias are made.
+protocol GradientPrecision {
+  /// For results of 16 bits: rstd is used rounded, and the terms of dweight and dbias are added up in the
+  /// compute type over four rows before they go on in twice the precision.
+  static var isCoarse: Bool { get }
+}
+
+enum FinePrecision: GradientPrecision {
+  @inline(__always) static var isCoarse: Bool { false }
+}
+
+enum CoarsePrecision: GradientPrecision {
+  @inline(__always) static var isCoarse: Bool { true }
+}
+
+/// The scalars of one row of a group, in memory: those of all rows would not fit the registers.
 struct RowGradient<C: ComputeScalar> {
   private let scalars: UnsafePointer<C>
 
-  /// Of the row `row` of a group.
   @inline(__always) init(_ group: UnsafePointer<GradientScalars<C>>, row: Int) {
     scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
   }
 
-  /// The number at a place in `GradientScalars`, in every lane.
+  /// The one at a place in `GradientScalars`, in every lane.
   @inline(__always) private func vector(_ place: Int) -> C.Vector {
     C.Vector(repeating: scalars[place &* rowsPerGroup])
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.
   @inline(__always)
-  func terms(_ x: C.Vector, _ dy: C.Vector, weight: C.Vector) -> (dx: C.Vector, normalized: C.Vector) {
+  func terms<G: GradientPrecision>(
+    _: G.Type, _ x: C.Vector, _ dy: C.Vector, weight: C.Vector
+  ) -> (dx: C.Vector, normalized: C.Vector) {
     let deviation = x - vector(0)
-    let normalized = vector(3).adding(deviation, times: vector(2)).adding(deviation, times: vector(1))
+    let low = G.isCoarse ? vector(3) : vector(3).adding(deviation, times: vector(2))
+    let normalized = low.adding(deviation, times: vector(1))
     let projected = (dy * weight - vector(4)).adding(normalized, times: vector(5))
     return (projected * vector(6), normalized)
   }

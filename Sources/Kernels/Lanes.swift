@@ -68,6 +68,8 @@ protocol ComputeScalar {
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
   /// A store past the caches, to an address that is a multiple of the vector's size.
   static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
+  /// What is loaded after a store.
+  static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector
   static func load<T: Element>(scalar source: UnsafePointer<T>) -> Self
   static func store<T: Element>(scalar: Self, to destination: UnsafeMutablePointer<T>)
 
@@ -112,6 +114,9 @@ extension Float: ComputeScalar {
   static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
     T.streamFloats(vector, to: destination)
   }
+  @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
+    T.roundFloats(vector)
+  }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Float {
     T.loadFloat(source)
   }
@@ -143,6 +148,9 @@ extension Double: ComputeScalar {
   @inline(__always)
   static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
     T.streamDoubles(vector, to: destination)
+  }
+  @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
+    T.roundDoubles(vector)
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
     T.loadDouble(source)

@@ -11,12 +11,18 @@ protocol RowSource {
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
   /// zero in the others.
   func load(short count: Int) -> Compute.Vector
-  func load(scalar index: Int) -> Compute
+  /// The last `tail` < width elements of a row of `count` >= width, in the last lanes; anything in the
+  /// others.
+  func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
 }
 
 extension RowSource {
   @inline(__always) static var isRare: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
+
+  @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
+    load(count &- Self.width)
+  }
 
   /// The vector that ends with the row, so that no loop over single elements is needed: where
   /// `count` is not a multiple of the width, it overlaps the vector before it.
@@ -38,9 +44,6 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
   }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
-  @inline(__always) func load(scalar index: Int) -> Compute {
-    Compute.load(scalar: elements + index)
-  }
 
   @inline(never) func load(short count: Int) -> Compute.Vector {
     var buffer = ShortRow()
@@ -68,7 +71,6 @@ struct ScaledRow<T: Element>: RowSource {
   @inline(__always) func load(short count: Int) -> SIMD8<Double> {
     row.load(short: count) * SIMD8(repeating: scale)
   }
-  @inline(__always) func load(scalar index: Int) -> Double { row.load(scalar: index) * scale }
 }
 
 /// Writes the vector that ends with a row of `count` elements; see `RowSource.loadLast`.

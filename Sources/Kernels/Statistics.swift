@@ -29,21 +29,18 @@ struct Moments<C: ComputeScalar> {
     meanSquare = variance.doubles
   }
 
-  /// One pass over each row, and a second one, around the mean that the first has found, over a row
-  /// whose mean is more than twice its standard deviation: there digits have cancelled.
+  /// From the sums of one pass over each row, and of a second one, around the mean that the first has found,
+  /// over a row whose mean is more than twice its standard deviation: there digits have cancelled.
   ///
   /// - Parameters:
   ///   - rows: how many, at most `rowsPerGroup`.
-  ///   - sums: room for those of a group.
+  ///   - sums: of a group, around 0.
   ///   - row: the row of an index.
   @inline(__always)
   init<N: Norm, S: RowSource>(
     _: N.Type, rows: Int, count: Int, reciprocalCount: C.Wide,
     sums: UnsafeMutablePointer<RowSums<C>>, row: (_ index: Int) -> S
   ) where S.Compute == C {
-    for index in 0..<rows {
-      reduce(N.self, row(index), around: NoShift<C>(), count: count, into: sums + index)
-    }
     self.init(N.self, rows: rows, sums, reciprocalCount)
     guard N.centers else { return }
     let far = ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0.2))
@@ -126,8 +123,9 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   let vector: Compute.Vector
 }
 
+/// - Parameter result: where the sums go.
 @inline(never)
-private func reduce<N: Norm, S: RowSource, D: Shift>(
+func reduce<N: Norm, S: RowSource, D: Shift>(
   _: N.Type, _ row: S, around shift: D, count: Int,
   into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
@@ -167,7 +165,7 @@ where D.Compute == S.Compute {
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
-    add(deviation(row.load(count &- Self.width)).keepingLast(tail), to: &lanes)
+    add(deviation(row.loadTail(tail, of: count)).keepingLast(tail), to: &lanes)
   }
 
   @inline(__always) private func add(_ deviation: Compute.Vector, to lanes: inout Lanes) {
