@@ -75,6 +75,44 @@ def test_an_error_of_the_library_is_raised():
     assert "RuntimeError: LAYERNORM_ISA" in done.stderr
 
 
+LEAKS = """
+import os, torch, layernorm.torch as t
+from torch.nn import functional
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def work(times):
+    x, r = (torch.randn(16, 1024, requires_grad=True) for _ in range(2))
+    w, b = (torch.ones(1024, requires_grad=True) for _ in range(2))
+    for dtype in torch.float32, torch.bfloat16:
+        a = [each.to(dtype) for each in (x, r, w, b)]
+        for _ in range(times):
+            t.layer_norm(a[0], (1024,), a[2], a[3]).sum().backward()
+            t.rms_norm(a[0], (1024,), a[2]).sum().backward()
+            sum(t.add_layer_norm(a[0], a[1], (1024,), a[2], a[3])).sum().backward()
+            sum(t.add_rms_norm(a[0], a[1], (1024,), a[2])).sum().backward()
+            with t.installed():
+                functional.layer_norm(a[0], (1024,), a[2], a[3]).sum().backward()
+                functional.rms_norm(a[0], (1024,), a[2]).sum().backward()
+                functional.layer_norm(a[0][:0], (1024,), a[2])  # is not covered
+                try:
+                    functional.layer_norm(a[0], (1023,))
+                except RuntimeError:
+                    pass
+
+work(20)
+before = resident()
+work(200)
+print((resident() - before) >> 20)
+"""
+
+
+def test_nothing_leaks():
+    done = python(LEAKS)
+    assert int(done.stdout) < 12, done.stderr  # one tensor leaked in each call of one kind: 25
+
+
 def test_nothing_is_printed():
     program = """
 import torch, layernorm.torch as t

@@ -222,9 +222,18 @@ def test_errors(call, sentence):
         call()
 
 
-def test_no_array_is_no_tensor():
-    with pytest.raises(TypeError):
-        ours.layer_norm([1.0, 2.0], (2,))
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda array: ours.layer_norm(array, (2,)), "input"),
+        (lambda array: ours.layer_norm(torch.ones(2), (2,), None, array), "bias"),
+        (lambda array: ours.add_rms_norm(torch.ones(2), array, (2,)), "residual"),
+        (lambda array: ours.add_rms_norm(torch.ones(2), torch.ones(2), (2,), array), "weight"),
+    ],
+)
+def test_what_is_no_tensor(call, name):
+    with pytest.raises(TypeError, match=rf"^{name} must be a torch\.Tensor, not list"):
+        call([1.0, 2.0])
 
 
 def test_device_without_kernel():

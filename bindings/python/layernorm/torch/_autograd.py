@@ -50,7 +50,9 @@ class Norm:
                     if each is not None and each.requires_grad:
                         return self._with_gradients(*args)
         except AttributeError:
-            raise TypeError(f"{type(each).__name__} given where a torch.Tensor must be") from None
+            names = *("input", "residual")[: self.results], "weight", "bias"
+            name = next(name for name, t in zip(names, tensors, strict=False) if t is each)
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(each).__name__}") from None
         with _BelowAutograd():
             return self.operator(*args)[: self.results]
 
