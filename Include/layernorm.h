@@ -381,6 +381,13 @@ typedef void (*layernorm_parallel_for)(void *context, int64_t count, layernorm_t
  * @return LAYERNORM_SUCCESS */
 layernorm_status layernorm_set_parallel_for(layernorm_parallel_for parallel_for, void *context);
 
+/* As layernorm_set_parallel_for(), but for calls from the calling thread alone, and ahead of it: for a
+ * host that learns of its pool call by call. NULL takes it back, after which `context` may go.
+ *
+ * @return LAYERNORM_SUCCESS */
+layernorm_status layernorm_set_thread_parallel_for(layernorm_parallel_for parallel_for,
+                                                   void *context);
+
 #ifdef __cplusplus
 }
 #endif

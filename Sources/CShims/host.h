@@ -21,6 +21,18 @@ static inline char *ln_error_buffer(void) {
   return buffer;
 }
 
+/* The host's way to run the work of calls from this thread. `run` is a layernorm_parallel_for or NULL. */
+typedef struct ln_thread_host {
+  void (*run)(void *context, int64_t count, void (*task)(void *task_context, int64_t index),
+              void *task_context);
+  void *context;
+} ln_thread_host;
+
+static inline ln_thread_host *ln_this_thread_host(void) {
+  static _Thread_local ln_thread_host host;
+  return &host;
+}
+
 /* Sleeps while *word == expected; may return early. */
 static inline void ln_futex_wait(const void *word, uint32_t expected) {
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);

@@ -194,6 +194,29 @@ static void a_host(const job_list *list) {
   check(pool.calls == calls, "the host's threads are used after they were taken away");
 }
 
+static void *call_once(void *argument) {
+  const job_list *list = argument;
+  check(comes_out_the_same(list->parallel), "on a thread without a host: other bits");
+  return NULL;
+}
+
+static void a_host_of_a_thread(const job_list *list) {
+  host_pool own = {.threads = 3}, others = {.threads = 3};
+  layernorm_set_num_threads(3);
+  layernorm_set_parallel_for(host_parallel_for, &others);
+  check(layernorm_set_thread_parallel_for(host_parallel_for, &own) == LAYERNORM_SUCCESS, "refused");
+  check(comes_out_the_same(list->parallel), "on the host of this thread: other bits");
+  check(own.calls == 1 && others.calls == 0, "the host of the process served this thread's call");
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, call_once, (void *)list) != 0) die("no thread");
+  pthread_join(thread, NULL);
+  check(own.calls == 1 && others.calls == 1, "the host of this thread served another's call");
+  check(layernorm_set_thread_parallel_for(NULL, NULL) == LAYERNORM_SUCCESS, "NULL is refused");
+  check(comes_out_the_same(list->parallel), "back on the host of the process: other bits");
+  check(own.calls == 1 && others.calls == 2, "this thread's host is used after it was taken away");
+  layernorm_set_parallel_for(NULL, NULL);
+}
+
 static void *fail_with_rows(void *sentence) {
   strcpy(sentence, layernorm_last_error());
   float x = 0;
@@ -227,5 +250,6 @@ int test_threads(void) {
   many_callers(&list);
   forks(&list);
   a_host(&list);
+  a_host_of_a_thread(&list);
   return summary("threads");
 }

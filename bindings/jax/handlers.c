@@ -1,6 +1,7 @@
 /* The handlers that XLA calls: a jax.ffi.ffi_call to one of them becomes a call of layernorm_forward()
  * or layernorm_backward() for the whole batch where that can be, or for each entry that vmap made. */
 #include "operands.h"
+#include "pool.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -53,6 +54,7 @@ xla_ffi_error *layernorm_jax_forward(const xla_ffi_call_frame *frame) {
   matrix_sizes(&c, merged ? c.batch : 1, &args.batch, &args.rows, &strides);
   args.cols = c.cols;
   args.x_strides = args.residual_strides = args.y_strides = args.sum_strides = strides;
+  layernorm_set_thread_parallel_for(run_on_pool, (void *)frame);
   for (int64_t i = 0; i < (merged ? 1 : c.batch) && !c.problem[0]; i++) {
     args.x = entry(&c, &x, i);
     args.residual = entry(&c, &residual, i);
@@ -64,6 +66,7 @@ xla_ffi_error *layernorm_jax_forward(const xla_ffi_call_frame *frame) {
     args.rstd = entry(&c, &rstd, i);
     note_status(&c, layernorm_forward(&args));
   }
+  layernorm_set_thread_parallel_for(NULL, NULL);
   return end_call(&c);
 }
 
@@ -101,6 +104,7 @@ xla_ffi_error *layernorm_jax_backward(const xla_ffi_call_frame *frame) {
   matrix_sizes(&c, merged ? c.batch : 1, &args.batch, &args.rows, &strides);
   args.cols = c.cols;
   args.x_strides = args.dy_strides = args.dsum_strides = args.dx_strides = strides;
+  layernorm_set_thread_parallel_for(run_on_pool, (void *)frame);
   for (int64_t i = 0; i < (merged ? 1 : c.batch) && !c.problem[0]; i++) {
     args.x = entry(&c, &x, i);
     args.dy = entry(&c, &dy, i);
@@ -113,5 +117,6 @@ xla_ffi_error *layernorm_jax_backward(const xla_ffi_call_frame *frame) {
     args.dbias = entry(&c, &dbias, i);
     note_status(&c, layernorm_backward(&args));
   }
+  layernorm_set_thread_parallel_for(NULL, NULL);
   return end_call(&c);
 }

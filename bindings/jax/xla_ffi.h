@@ -51,12 +51,30 @@ typedef struct xla_ffi_error_create_args {
   int code;
 } xla_ffi_error_create_args;
 
+typedef struct xla_ffi_error_destroy_args {
+  size_t struct_size;
+  xla_ffi_extension *extensions;
+  xla_ffi_error *error;
+} xla_ffi_error_destroy_args;
+
+typedef struct xla_ffi_schedule_args {
+  size_t struct_size;
+  xla_ffi_extension *extensions;
+  void *context;
+  void (*task)(void *data);
+  void *data;
+} xla_ffi_schedule_args;
+
 typedef struct xla_ffi_api {
   size_t struct_size;
   xla_ffi_extension *extensions;
   xla_ffi_version version;
   const void *internal;
   xla_ffi_error *(*error_create)(xla_ffi_error_create_args *args);
+  void (*error_get_message)(void);
+  void (*error_destroy)(xla_ffi_error_destroy_args *args);
+  void (*unused[8])(void);
+  xla_ffi_error *(*thread_pool_schedule)(xla_ffi_schedule_args *args);
 } xla_ffi_api;
 
 enum {

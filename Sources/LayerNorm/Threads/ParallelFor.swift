@@ -14,7 +14,17 @@ enum ParallelFor {
   /// Every host there has been: a call may still be using one that was replaced.
   nonisolated(unsafe) private static let known = Atomic<UnsafeMutablePointer<Host>?>(nil)
 
-  static var host: Host? { chosen.load(ordering: .acquiring)?.pointee }
+  /// Not inlined: each file is compiled by itself, and would have a variable of its own.
+  fileprivate static var thisThread: UnsafeMutablePointer<ln_thread_host> {
+    @inline(never) get { ln_this_thread_host() }
+  }
+
+  /// That of the calling thread, or else that of the process.
+  static var host: Host? {
+    let own = thisThread.pointee
+    if let run = own.run { return Host(run: run, context: own.context, previous: nil) }
+    return chosen.load(ordering: .acquiring)?.pointee
+  }
 
   static func set(
     _ run: layernorm_parallel_for?, _ context: UnsafeMutableRawPointer?
@@ -56,4 +66,12 @@ public func layernorm_set_parallel_for(
   _ parallel_for: layernorm_parallel_for?, _ context: UnsafeMutableRawPointer?
 ) -> layernorm_status {
   status { () throws(Failure) in try ParallelFor.set(parallel_for, context) }
+}
+
+@_cdecl("layernorm_set_thread_parallel_for") @implementation
+public func layernorm_set_thread_parallel_for(
+  _ parallel_for: layernorm_parallel_for?, _ context: UnsafeMutableRawPointer?
+) -> layernorm_status {
+  ParallelFor.thisThread.pointee = ln_thread_host(run: parallel_for, context: context)
+  return LAYERNORM_SUCCESS
 }

@@ -22,7 +22,14 @@ STRUCTS = {
     ),
     ("xla_ffi_api", "XLA_FFI_Api"): (
         "struct_size extensions=extension_start version=api_version internal=internal_api"
-        " error_create=XLA_FFI_Error_Create"
+        " error_create=XLA_FFI_Error_Create error_destroy=XLA_FFI_Error_Destroy"
+        " thread_pool_schedule=XLA_FFI_ThreadPool_Schedule"
+    ),
+    ("xla_ffi_error_destroy_args", "XLA_FFI_Error_Destroy_Args"): (
+        "struct_size extensions=extension_start error"
+    ),
+    ("xla_ffi_schedule_args", "XLA_FFI_ThreadPool_Schedule_Args"): (
+        "struct_size extensions=extension_start context=ctx task data"
     ),
     ("xla_ffi_buffer", "XLA_FFI_Buffer"): (
         "struct_size extensions=extension_start dtype data rank dims"

@@ -172,6 +172,7 @@ _PROTOTYPES: Final[dict[str, tuple[type | None, list[type]]]] = {
     "layernorm_get_num_threads": (c_int32, []),
     "layernorm_set_num_threads": (c_int, [c_int32]),
     "layernorm_set_parallel_for": (c_int, [ParallelFor, c_void_p]),
+    "layernorm_set_thread_parallel_for": (c_int, [ParallelFor, c_void_p]),
 }
 
 
