@@ -2,9 +2,7 @@
 #include "norm_op.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,113 +181,103 @@ static void gather(const parameter *parameter, const tensor *x, size_t axis, int
 
 /* ---- The call -------------------------------------------------------------------------------- */
 
-/* Where the library gives mean and rstd in float64, they pass through a buffer of so many rows. */
-enum {
-  NARROWED_ROWS = 128
-};
-
-/* A task moves no more than this, so that the library takes it for small work and does it on the
- * thread that it is called from. The threads are ONNX Runtime's: layernorm_set_parallel_for() would
- * hand it the work of everyone else in the process too. */
-enum {
-  TASK_BYTES = 224 << 10
-};
-
 typedef struct call {
-  layernorm_forward_args args; /* for all rows, but for gathered parameters */
+  layernorm_forward_args args; /* for all rows; the parameters are set when it runs */
   tensor inputs[X_BIAS + 1];
   size_t axis;
   int64_t residual_rows; /* after which it begins again */
-  int64_t task_rows;
   parameter weight, bias;
   size_t x_size, y_size;
-  atomic_flag failed;
-  char sentence[256]; /* of the first that failed */
 } call;
 
-/* `rows` rows from `begin` on, in one call of the library. */
-static layernorm_status run_rows(const call *call, int64_t begin, int64_t rows, const void *weight,
-                                 const void *bias) {
-  layernorm_forward_args args = call->args;
-  int64_t cols = args.cols;
-  size_t x = (size_t)(begin * cols) * call->x_size;
-  args.rows = rows;
-  args.x = (const char *)args.x + x;
-  args.y = (char *)args.y + (size_t)(begin * cols) * call->y_size;
-  args.weight = weight;
-  args.bias = bias;
-  if (args.residual)
-    args.residual =
-        (const char *)args.residual + (size_t)(begin % call->residual_rows * cols) * call->x_size;
-  if (args.sum) args.sum = (char *)args.sum + x;
-  float *means = args.mean, *rstds = args.rstd;
-  if (args.x_dtype != LAYERNORM_F64) {
-    if (means) args.mean = means + begin;
-    if (rstds) args.rstd = rstds + begin;
-    return layernorm_forward(&args);
-  }
-  double mean[NARROWED_ROWS], rstd[NARROWED_ROWS];
-  if (means) args.mean = mean;
-  if (rstds) args.rstd = rstd;
-  layernorm_status status = layernorm_forward(&args);
-  if (status != LAYERNORM_SUCCESS) return status;
-  for (int64_t row = 0; row < rows; row++) {
-    if (means) means[begin + row] = (float)mean[row];
-    if (rstds) rstds[begin + row] = (float)rstd[row];
-  }
-  return LAYERNORM_SUCCESS;
-}
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static void fail(call *call, const char *sentence) {
-  if (!atomic_flag_test_and_set(&call->failed))
-    snprintf(call->sentence, sizeof call->sentence, "%s", sentence);
-}
-
-static void run_task(void *data, size_t index) {
-  call *call = data;
-  const layernorm_forward_args *args = &call->args;
-  const tensor *x = &call->inputs[X];
-  int64_t begin = (int64_t)index * call->task_rows;
-  int64_t end = least(begin + call->task_rows, args->rows);
+/* Sets the parameters to those of `row`; `gathered` has room for both. */
+static void set_parameters(const call *call, int64_t row, char *gathered,
+                           layernorm_forward_args *args) {
   const parameter *weight = &call->weight, *bias = &call->bias;
-  const char *weights = weight->data, *biases = bias->data;
-  char *gathered = NULL;
-  if (!weight->direct || !bias->direct) {
-    size_t bytes = (size_t)args->cols * call->y_size;
-    gathered = malloc(2 * bytes);
-    if (!gathered) {
-      fail(call, "no memory to broadcast scale and B");
-      return;
-    }
-    if (!weight->direct) weights = gathered;
-    if (!bias->direct) biases = gathered + bytes;
+  const tensor *x = &call->inputs[X];
+  args->weight = weight->data;
+  args->bias = bias->data;
+  if (!weight->direct) {
+    gather(weight, x, call->axis, args->cols, row, call->y_size, gathered);
+    args->weight = gathered;
+    gathered += (size_t)args->cols * call->y_size;
   }
-  bool by_row = weight->by_row || bias->by_row;
-  for (int64_t row = begin, rows; row < end; row += rows) {
-    rows = by_row ? 1 : least(end - row, call->residual_rows - row % call->residual_rows);
-    if (gathered && (by_row || row == begin)) {
-      if (!weight->direct)
-        gather(weight, x, call->axis, args->cols, row, call->y_size, (char *)weights);
-      if (!bias->direct) gather(bias, x, call->axis, args->cols, row, call->y_size, (char *)biases);
-    }
-    if (run_rows(call, row, rows, weights, biases) != LAYERNORM_SUCCESS) {
-      fail(call, layernorm_last_error());
-      break;
-    }
+  if (!bias->direct) {
+    gather(bias, x, call->axis, args->cols, row, call->y_size, gathered);
+    args->bias = gathered;
   }
-  free(gathered);
 }
 
-/* The number of tasks, whose size is set. */
-static int64_t divide(call *call) {
-  const layernorm_forward_args *args = &call->args;
-  size_t element = call->x_size + call->y_size + (args->residual ? 2 * call->x_size : 0);
-  int64_t rows = TASK_BYTES / (int64_t)element / (args->cols ? args->cols : 1);
-  if (args->x_dtype == LAYERNORM_F64) rows = least(rows, NARROWED_ROWS);
-  call->task_rows = rows ? rows : 1;
-  return (args->rows + call->task_rows - 1) / call->task_rows;
+static layernorm_status run_at_once(const call *call, char *gathered) {
+  layernorm_forward_args args = call->args;
+  set_parameters(call, 0, gathered, &args);
+  const int64_t repeated[] = {0, args.cols, 1};
+  if (call->residual_rows < args.rows) {
+    args.batch = args.rows / call->residual_rows;
+    args.rows = call->residual_rows;
+    args.residual_strides = repeated;
+  }
+  return layernorm_forward(&args);
+}
+
+/* Row by row, each with parameters of its own. */
+static layernorm_status run_by_row(const call *call, char *gathered) {
+  const size_t statistic = call->args.x_dtype == LAYERNORM_F64 ? sizeof(double) : sizeof(float);
+  layernorm_status status = LAYERNORM_SUCCESS;
+  for (int64_t row = 0; row < call->args.rows && status == LAYERNORM_SUCCESS; row++) {
+    layernorm_forward_args args = call->args;
+    set_parameters(call, row, gathered, &args);
+    size_t elements = (size_t)(row * args.cols), x = elements * call->x_size;
+    args.rows = 1;
+    args.x = (const char *)args.x + x;
+    args.y = (char *)args.y + elements * call->y_size;
+    if (args.residual)
+      args.residual = (const char *)args.residual +
+                      (size_t)(row % call->residual_rows * args.cols) * call->x_size;
+    if (args.sum) args.sum = (char *)args.sum + x;
+    if (args.mean) args.mean = (char *)args.mean + (size_t)row * statistic;
+    if (args.rstd) args.rstd = (char *)args.rstd + (size_t)row * statistic;
+    status = layernorm_forward(&args);
+  }
+  return status;
+}
+
+/* ---- Threads --------------------------------------------------------------------------------- */
+
+/* The threads of the session that a call belongs to. */
+typedef struct session_threads {
+  const OrtApi *api;
+  const OrtKernelContext *context;
+  OrtStatus *status;
+} session_threads;
+
+typedef struct work {
+  layernorm_task task;
+  void *context;
+} work;
+
+static void run_part(void *data, size_t index) {
+  const work *work = data;
+  work->task(work->context, (int64_t)index);
+}
+
+/* A layernorm_parallel_for. */
+static void share_out(void *host, int64_t count, layernorm_task task, void *context) {
+  session_threads *threads = host;
+  work work = {task, context};
+  threads->status =
+      threads->api->KernelContext_ParallelFor(threads->context, run_part, (size_t)count, 0, &work);
+}
+
+static OrtStatus *run(const OrtApi *api, const OrtKernelContext *context, const call *call,
+                      char *gathered) {
+  session_threads threads = {api, context, NULL};
+  layernorm_set_thread_parallel_for(share_out, &threads);
+  bool by_row = call->weight.by_row || call->bias.by_row;
+  layernorm_status status = by_row ? run_by_row(call, gathered) : run_at_once(call, gathered);
+  layernorm_set_thread_parallel_for(NULL, NULL);
+  if (threads.status || status == LAYERNORM_SUCCESS) return threads.status;
+  return api->CreateStatus(ORT_INVALID_ARGUMENT, layernorm_last_error());
 }
 
 /* ---- From a node to the call ----------------------------------------------------------------- */
@@ -373,20 +361,36 @@ static OrtStatus *prepare_outputs(const norm_op *op, OrtKernelContext *context, 
   return NULL;
 }
 
+static void narrow(const double *from, float *to, int64_t count) {
+  for (int64_t i = 0; to && i < count; i++) to[i] = (float)from[i];
+}
+
 OrtStatus *compute(void *data, OrtKernelContext *context) {
   const kernel *kernel = data;
   const OrtApi *api = kernel->op->api;
-  call call = {.args = LAYERNORM_FORWARD_ARGS_INIT, .failed = ATOMIC_FLAG_INIT};
+  call call = {.args = LAYERNORM_FORWARD_ARGS_INIT};
   OrtStatus *status = prepare_inputs(kernel, context, &call);
   if (!status) status = prepare_outputs(kernel->op, context, &call);
-  if (status || call.args.rows == 0) return status;
-  int64_t tasks = divide(&call);
-  if (tasks == 1) {
-    run_task(&call, 0);
-  } else {
-    status = api->KernelContext_ParallelFor(context, run_task, (size_t)tasks, 0, &call);
-    if (status) return status;
+  layernorm_forward_args *args = &call.args;
+  if (status || args->rows == 0) return status;
+
+  /* Of float64, the library gives the statistics in float64. */
+  float *mean = args->mean, *rstd = args->rstd;
+  bool narrows = args->x_dtype == LAYERNORM_F64 && (mean || rstd);
+  bool gathers = !call.weight.direct || !call.bias.direct;
+  size_t statistics = narrows ? 2 * (size_t)args->rows : 0;
+  size_t gathered = gathers ? 2 * (size_t)args->cols * call.y_size : 0;
+  if (statistics + gathered == 0) return run(api, context, &call, NULL);
+
+  double *scratch = malloc(statistics * sizeof *scratch + gathered);
+  if (!scratch) return failure(api, ORT_FAIL, "no memory for %s", kernel->op->kind->name);
+  if (narrows && mean) args->mean = scratch;
+  if (narrows && rstd) args->rstd = scratch + args->rows;
+  status = run(api, context, &call, (char *)(scratch + statistics));
+  if (narrows && !status) {
+    narrow(scratch, mean, args->rows);
+    narrow(scratch + args->rows, rstd, args->rows);
   }
-  if (!call.sentence[0]) return NULL;
-  return api->CreateStatus(ORT_INVALID_ARGUMENT, call.sentence);
+  free(scratch);
+  return status;
 }
