@@ -58,7 +58,8 @@ def mypy(*arguments, cwd):
 
 def test_package(tmp_path):
     cache = f"--cache-dir={tmp_path}"
-    assert mypy(cache, cwd=ROOT)[-1].startswith("Success: no issues found in 12 source files")
+    count = len([*(ROOT / "bindings/python/layernorm").rglob("*.py")])
+    assert mypy(cache, cwd=ROOT)[-1] == f"Success: no issues found in {count} source files"
 
 
 def test_caller(tmp_path):

@@ -13,11 +13,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
+FRAMEWORKS = sorted(path.parent.name for path in ROOT.glob("bindings/*/CMakeLists.txt"))
+LIBRARIES = {"liblayernorm.so", *(f"liblayernorm_{name}.so" for name in FRAMEWORKS)}
+
 USE = """
-import shutil, sys
+import ctypes, os, shutil, sys
 import numpy as np
 import layernorm
 from importlib.metadata import version
+from pathlib import Path
 
 assert not shutil.which("swift") and not shutil.which("swiftc")
 assert layernorm.library_path().startswith(sys.prefix), layernorm.library_path()
@@ -25,6 +29,8 @@ assert layernorm.__version__ == version("layernorm")
 x = np.array([[1, 2, 3, 6]], np.float32)
 y, mean, rstd = layernorm.layer_norm(x, eps=0.5, return_stats=True)
 assert (layernorm.LayerNorm(eps=0.5)(x) == y).all()
+for adapter in Path(layernorm.library_path()).parent.glob("liblayernorm_*.so"):
+    ctypes.CDLL(os.fspath(adapter), os.RTLD_NOW)  # finds all that it needs
 assert mean == 3 and np.allclose(rstd, 0.5) and np.allclose(y, [[-1, -0.5, 0, 1.5]])
 print("used")
 """
@@ -53,9 +59,10 @@ def test_contents(wheel):
     with zipfile.ZipFile(wheel) as archive:
         files = {info.filename: info.file_size for info in archive.infolist()}
         metadata = message_from_bytes(archive.read(f"layernorm-{version}.dist-info/METADATA"))
-    package = {path.name for path in Path(layernorm.__file__).parent.iterdir() if path.is_file()}
+    source = Path(layernorm.__file__).parent
+    package = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     inside = {name.split("/", 1)[1] for name in files if name.startswith("layernorm/")}
-    assert inside == package | {"liblayernorm.so"}
+    assert inside == {name for name in package if "__pycache__" not in name} | LIBRARIES
     assert {name.split("/")[0] for name in files} == {
         "layernorm",
         f"layernorm-{version}.dist-info",
