@@ -66,9 +66,7 @@ LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 
 /* Masks: -1 in the lanes that are chosen. */
 LN_INLINE ln_long8 ln_less8(ln_double8 a, ln_double8 b) { return a < b; }
-LN_INLINE ln_double8 ln_select8(ln_long8 mask, ln_double8 a, ln_double8 b) {
-  return mask ? a : b;
-}
+LN_INLINE ln_double8 ln_select8(ln_long8 mask, ln_double8 a, ln_double8 b) { return mask ? a : b; }
 /* Bit i for lane i. */
 LN_INLINE uint32_t ln_bits8(ln_long8 mask) {
 #if defined(__AVX512DQ__)

@@ -42,11 +42,13 @@ struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
 }
 
 /// Any combination, found out at run time: for those, and for rows, that have no kernel of their own.
-struct AnyAffine<P: Element, Compute: ComputeScalar>: Affine {
+struct AnyAffine<Parameter: RowSource>: Affine {
+  typealias Compute = Parameter.Compute
+
   @inline(__always) static var isRare: Bool { true }
 
-  let weight: Weight<P, Compute>
-  let bias: Row<P, Compute>?
+  let weight: Weight<Parameter>
+  let bias: Parameter?
 
   @inline(__always)
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
@@ -67,22 +69,22 @@ struct AnyAffine<P: Element, Compute: ComputeScalar>: Affine {
 }
 
 /// A weight that may be absent, plus an offset.
-struct Weight<P: Element, Compute: ComputeScalar> {
-  private let row: Row<P, Compute>?
-  private let offset: Compute.Vector
+struct Weight<Parameter: RowSource> {
+  private let row: Parameter?
+  private let offset: Parameter.Compute.Vector
 
-  @inline(__always) init(_ weight: UnsafeRawPointer?, offset: Double) {
-    row = Row(raw: weight)
-    self.offset = Compute.Vector(repeating: Compute(offset))
+  @inline(__always) init(_ row: Parameter?, offset: Double) {
+    self.row = row
+    self.offset = Parameter.Compute.Vector(repeating: Parameter.Compute(offset))
   }
 
   @inline(__always) var isAbsent: Bool { row == nil }
 
   /// Of a weight that is there.
-  @inline(__always) func load(_ index: Int) -> Compute.Vector {
+  @inline(__always) func load(_ index: Int) -> Parameter.Compute.Vector {
     row.unsafelyUnwrapped.load(index) + offset
   }
-  @inline(__always) func loadLast(of count: Int) -> Compute.Vector {
+  @inline(__always) func loadLast(of count: Int) -> Parameter.Compute.Vector {
     row.unsafelyUnwrapped.loadLast(of: count) + offset
   }
 }

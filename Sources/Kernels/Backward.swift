@@ -280,80 +280,18 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
 
   // MARK: Rows out of range
 
-  /// A row whose sums do not fit C's range, or that is not finite: in float64, of x times a power of two,
-  /// with statistics that are found again.
-  @inline(never) private func finishScaled(_ row: GroupRow, _ index: Int) {
-    let x = Row<T, Double>(row.x)
-    let scaled =
-      centers
-      ? ScaledMoments<T>(LayerNorm.self, x, count: count, eps: work.pointee.eps)
-      : ScaledMoments<T>(RMSNorm.self, x, count: count, eps: work.pointee.eps)
-    // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
-    var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
-    var rstd = scaled.factor
+  private func finishScaled(_ row: GroupRow, _ index: Int) {
+    var usableRstd = 0.0
     if let given = work.pointee.rstd {
       let given: C.Rows = load(given, index, 1)
-      if isUsable(given).bits(rows: 1) != 0 && !outerRstd.isNaN {
-        outerRstd = C.Wide(given).doubles[0]
-        rstd = DoubleDouble(repeating: outerRstd) * DoubleDouble(repeating: 1 / scaled.row.scale)
-      }
-    }
-    let center = scaled.moments.center.narrow
-    let weight = Row<C, Double>(weight.elements)
-    var sums = GradientRowSums<Double>()
-    reduce(
-      x: scaled.row, dy: Row<T, Double>(row.dy), weight: weight, around: center[0],
-      findsMean: false, count: count, into: &sums)
-    var isInRange = RowMask(repeating: -1)
-    let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
-      GradientScalars(
-        centers: centers, rows: 1, &sums, reciprocalCount: DoubleDouble(reciprocalOf: count),
-        center: center, mean: mean, rstd: rstd, outerRstd: SIMD8(repeating: outerRstd),
-        isInRange: &isInRange)
-    }
-    withUnsafePointer(to: scalars) { finishScaled(row, scaled.row, weight, RowGradient($0, row: 0)) }
-  }
-
-  /// The columns of an entry of the sums are one or two vectors of float64.
-  private func finishScaled(
-    _ row: GroupRow, _ x: ScaledRow<T>, _ weight: Row<C, Double>, _ gradient: RowGradient<Double>
-  ) {
-    let dy = Row<T, Double>(row.dy)
-    let addends = (
-      Row<T, Double>(raw: row.dsum), Row<T, Double>(raw: work.pointee.accumulates_dx != 0 ? row.dx : nil)
-    )
-    typealias Terms = (dx: SIMD8<Double>, normalized: SIMD8<Double>, dy: SIMD8<Double>)
-    /// Of the columns before `end`; see `RowSource.loadLast`.
-    func terms(endingAt end: Int) -> Terms {
-      let dy = dy.loadLast(of: end)
-      var terms = gradient.terms(
-        FinePrecision.self, x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
-      if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
-      if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
-      return (terms.dx, terms.normalized, dy)
-    }
-    func take(_ terms: Terms, endingAt end: Int, entry: Int, part: Int) {
-      if let dx = row.dx { storeLast(terms.dx, as: Double.self, of: end, to: dx) }
-      sums?.dweight[entry].add(doubles: terms.dy * terms.normalized, part: part)
-      sums?.dbias[entry].add(doubles: terms.dy, part: part)
+      if isUsable(given).bits(rows: 1) != 0 { usableRstd = C.Wide(given).doubles[0] }
     }
     if !continues { sums?.clear() }
-    let parts = C.Vector.width / 8
-    let wholeEnd = count &- count % C.Vector.width
-    // The vectors that end with the row, and, of two parts, the one before: before any is stored.
-    let before = count &- 8
-    let last = terms(endingAt: count)
-    let hasBefore = parts == 2 && before > 0 && wholeEnd < count
-    let first = hasBefore ? terms(endingAt: before) : last
-    var end = 8
-    while end <= wholeEnd {
-      let index = (end &- 8) / 8
-      take(terms(endingAt: end), endingAt: end, entry: index / parts, part: index % parts)
-      end &+= 8
-    }
-    guard wholeEnd < count else { return }
-    let entry = wholeEnd / C.Vector.width
-    if hasBefore { take(first, endingAt: before, entry: entry, part: 0) }
-    take(last, endingAt: count, entry: entry, part: parts &- 1)
+    let accumulated = work.pointee.accumulates_dx != 0 ? row.dx : nil
+    ScaledBackward(
+      work: work, sums: sums, x: AnyRow(row.x), dy: AnyRow(row.dy),
+      weight: AnyRow(weight.elements), dx: AnyRow(raw: row.dx, of: T.self),
+      addends: (AnyRow(raw: row.dsum, of: T.self), AnyRow(raw: accumulated, of: T.self))
+    ).run(givenRstd: usableRstd)
   }
 }

@@ -1,9 +1,17 @@
 import CShims
 
+enum ElementType {
+  case float
+  case double
+  case half
+  case bfloat16
+}
+
 /// A storage type: how its elements become compute types, and back with one rounding to nearest.
 protocol Element {
   /// The type that rows of this dtype are computed in.
   associatedtype Compute: ComputeScalar
+  static var type: ElementType { get }
   /// Whether y has so few digits that rstd may be rounded before it is used.
   static var isCoarse: Bool { get }
 
@@ -50,6 +58,7 @@ private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePoin
 
 extension Float: Element {
   typealias Compute = Float
+  @inline(__always) static var type: ElementType { .float }
 
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
@@ -94,6 +103,7 @@ extension Float: Element {
 
 extension Double: Element {
   typealias Compute = Double
+  @inline(__always) static var type: ElementType { .double }
 
   @inline(__always)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Double>) {
@@ -188,6 +198,7 @@ extension HalfElement {
 /// IEEE binary16.
 struct Half: HalfElement {
   typealias Compute = Float
+  @inline(__always) static var type: ElementType { .half }
   var bits: UInt16
 
   @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> { ln_from_f16(bits) }
@@ -199,6 +210,7 @@ struct Half: HalfElement {
 /// bfloat16: the upper half of a float32.
 struct BFloat16: HalfElement {
   typealias Compute = Float
+  @inline(__always) static var type: ElementType { .bfloat16 }
   var bits: UInt16
 
   @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> {

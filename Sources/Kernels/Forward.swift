@@ -20,8 +20,8 @@ func forward<T: Element, P: Element>(
       return
     }
   #endif
-  let affine = AnyAffine<P, T.Compute>(
-    weight: Weight(work.pointee.weight, offset: work.pointee.weight_offset), bias: bias)
+  let affine = AnyAffine<Row<P, T.Compute>>(
+    weight: Weight(Row(raw: work.pointee.weight), offset: work.pointee.weight_offset), bias: bias)
   if work.pointee.centers != 0 {
     ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
   } else {
@@ -78,7 +78,11 @@ where A.Compute == T.Compute {
       let normalization = Normalization(
         N.self, affine, RowScalars.Vectors(group.scalars, row: index))
       if outOfRange >> UInt32(index) & 1 != 0 {
-        normalizeScaled(N.self, P.self, work, x.elements, into: into, row: y.row)
+        normalizeScaled(
+          N.self, work, AnyRow(x.elements), into: AnyRow(into), row: y.row,
+          weight: AnyRow(raw: work.pointee.weight, of: P.self),
+          bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
+          isDouble: T.Compute.self == Double.self)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
         normalization.stream(x, count: count, into: into, prefetching: x.elements + ahead)
       } else {
@@ -169,25 +173,34 @@ private func findScalars<N: Norm, C: ComputeScalar>(
 
 /// A row whose sums do not fit the range of its compute type, or that is not finite.
 @inline(never)
-private func normalizeScaled<N: Norm, T: Element, P: Element>(
-  _: N.Type, _: P.Type, _ work: UnsafePointer<ln_forward_work>, _ elements: UnsafePointer<T>,
-  into y: UnsafeMutablePointer<T>, row: Int
+private func normalizeScaled<N: Norm>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ x: AnyRow, into y: AnyRow, row: Int,
+  weight: AnyRow?, bias: AnyRow?, rounds: Bool, isDouble: Bool
 ) {
   let count = Int(work.pointee.cols)
-  let scaled = ScaledMoments(N.self, Row<T, Double>(elements), count: count, eps: work.pointee.eps)
-  let mean = T.Compute.Rows(repeating: T.Compute(scaled.unscaledMean))
-  let rstd = T.Compute.Rows(repeating: T.Compute(scaled.unscaledRstd))
-  if N.centers { write(mean, to: work.pointee.mean, row, 1) }
-  write(rstd, to: work.pointee.rstd, row, 1)
-  let affine = AnyAffine<P, Double>(
-    weight: Weight(work.pointee.weight, offset: work.pointee.weight_offset),
-    bias: Row(raw: work.pointee.bias))
-  var scalars = RowScalars(
-    scaled.moments, rstd: scaled.factor, rounds: roundsRstd(T.self, work))
-  withUnsafePointer(to: &scalars) {
-    Normalization(N.self, affine, RowScalars.Vectors($0, row: 0))(
-      scaled.row, count: count, into: y, prefetching: elements)
+  let scaled = ScaledMoments(N.self, x, count: count, eps: work.pointee.eps)
+  func write(_ value: Double, to statistics: UnsafeMutableRawPointer?) {
+    if isDouble {
+      statistics?.assumingMemoryBound(to: Double.self)[row] = value
+    } else {
+      statistics?.assumingMemoryBound(to: Float.self)[row] = Float(value)
+    }
   }
+  if N.centers { write(scaled.unscaledMean, to: work.pointee.mean) }
+  write(scaled.unscaledRstd, to: work.pointee.rstd)
+  let affine = AnyAffine(
+    weight: Weight(weight, offset: work.pointee.weight_offset), bias: bias)
+  var scalars = RowScalars(scaled.moments, rstd: scaled.factor, rounds: rounds)
+  let normalization = withUnsafePointer(to: &scalars) {
+    Normalization(N.self, affine, RowScalars.Vectors($0, row: 0))
+  }
+  let last = normalization.normalized(scaled.row, endingAt: count)
+  var end = 8
+  while end <= count {
+    y.store(normalization.normalized(scaled.row, endingAt: end), endingAt: end)
+    end &+= 8
+  }
+  if count % 8 != 0 { y.store(last, endingAt: count) }
 }
 
 /// The same whether a row of 16-bit elements has a kernel of its own or was converted first.

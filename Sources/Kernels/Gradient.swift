@@ -123,16 +123,16 @@ struct GradientRowSums<C: ComputeScalar> {
 
 /// - Parameter findsMean: whether the sums of d and d^2 are wanted.
 @inline(never)
-func reduce<X: RowSource, G: RowSource, P: Element>(
-  x: X, dy: G, weight: Row<P, X.Compute>, around center: X.Compute, findsMean: Bool, count: Int,
+func reduce<X: RowSource, G: RowSource, W: RowSource>(
+  x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
   into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
-) where X.Compute == G.Compute {
+) where X.Compute == G.Compute, W.Compute == X.Compute {
   if findsMean {
-    var sums = GradientSums<X, G, P, FindsMean>(x: x, dy: dy, weight: weight, around: center)
+    var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result)
   } else {
-    var sums = GradientSums<X, G, P, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
+    var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result)
   }
@@ -148,13 +148,14 @@ private enum KnowsMean: MeanKnowledge {
   @inline(__always) static var isFound: Bool { false }
 }
 
-private struct GradientSums<X: RowSource, G: RowSource, P: Element, M: MeanKnowledge>: RowReduction
-where X.Compute == G.Compute {
+private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKnowledge>:
+  RowReduction
+where X.Compute == G.Compute, W.Compute == X.Compute {
   typealias Source = X
 
   private let x: X
   private let dy: G
-  private let weight: Row<P, Compute>
+  private let weight: W
   private let center: Compute.Vector
   private var g = Compute.Wide.LaneSums()
   private var products = Compute.Wide.LaneSums()
@@ -162,7 +163,7 @@ where X.Compute == G.Compute {
   private var squares = Compute.Wide.LaneSums()
 
   @inline(__always)
-  init(x: X, dy: G, weight: Row<P, Compute>, around center: Compute) {
+  init(x: X, dy: G, weight: W, around center: Compute) {
     self.x = x
     self.dy = dy
     self.weight = weight

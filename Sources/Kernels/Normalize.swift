@@ -51,10 +51,10 @@ struct Normalization<N: Norm, A: Affine> {
     self.scalars = scalars
   }
 
-  @inline(__always)
-  private func normalize<Y: Element>(_ x: C.Vector, for _: UnsafeMutablePointer<Y>) -> C.Vector {
+  /// - Parameter isCoarse: whether rstdLow is zero, and left out.
+  @inline(__always) private func normalize(_ x: C.Vector, isCoarse: Bool) -> C.Vector {
     let deviation = N.centers ? x - scalars.center : x
-    if Y.isCoarse {
+    if isCoarse {
       return N.centers
         ? scalars.offset.adding(deviation, times: scalars.rstd) : deviation * scalars.rstd
     }
@@ -62,6 +62,12 @@ struct Normalization<N: Norm, A: Affine> {
       N.centers
       ? scalars.offset.adding(deviation, times: scalars.rstdLow) : deviation * scalars.rstdLow
     return low.adding(deviation, times: scalars.rstd)
+  }
+
+  /// The columns before `end`, as many as a vector holds; see `RowSource.loadLast`.
+  @inline(__always)
+  func normalized<S: RowSource>(_ row: S, endingAt end: Int) -> C.Vector where S.Compute == C {
+    affine.apply(normalize(row.loadLast(of: end), isCoarse: false), last: end)
   }
 
   /// Normalizes a row of `count` elements into y, which may be where the row is.
@@ -74,11 +80,14 @@ struct Normalization<N: Norm, A: Affine> {
     var index = 0
     while index &+ width <= count {
       ln_prefetch(next + index)
-      C.store(affine.apply(normalize(row.load(index), for: y), at: index), to: y + index)
+      C.store(
+        affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
       index &+= width
     }
     if index < count {
-      storeLast(affine.apply(normalize(last, for: y), last: count), as: C.self, of: count, to: y)
+      storeLast(
+        affine.apply(normalize(last, isCoarse: Y.isCoarse), last: count), as: C.self, of: count,
+        to: y)
     }
   }
 
@@ -105,16 +114,17 @@ struct Normalization<N: Norm, A: Affine> {
     let width = S.width
     var index = Self.misalignment(y)
     if index > 0 {
-      let first = affine.apply(normalize(row.load(short: index), for: y), last: index)
+      let first = affine.apply(normalize(row.load(short: index), isCoarse: Y.isCoarse), last: index)
       storeShort(first, as: C.self, of: index, to: y)
     }
     while index &+ width <= count {
       ln_prefetch(next + index)
-      C.stream(affine.apply(normalize(row.load(index), for: y), at: index), to: y + index)
+      C.stream(
+        affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
       index &+= width
     }
     if index < count {
-      let last = affine.apply(normalize(row.loadLast(of: count), for: y), last: count)
+      let last = affine.apply(normalize(row.loadLast(of: count), isCoarse: Y.isCoarse), last: count)
       storeShort(last, as: C.self, of: count &- index, to: y + index)
     }
   }

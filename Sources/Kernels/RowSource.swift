@@ -55,14 +55,70 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
   }
 }
 
-/// The elements of a row times a power of two, in float64: no sum of their squares overflows, and
-/// none that matters underflows.
-struct ScaledRow<T: Element>: RowSource {
+/// A row of any element type, found out at run time: for rows that are rare, one code for all types.
+struct AnyRow: RowSource {
   typealias Compute = Double
 
   @inline(__always) static var isRare: Bool { true }
 
-  let row: Row<T, Double>
+  private let elements: UnsafeMutableRawPointer
+  private let type: ElementType
+
+  @inline(__always) init<T: Element>(_ elements: UnsafePointer<T>) {
+    self.elements = UnsafeMutableRawPointer(mutating: elements)
+    type = T.type
+  }
+
+  /// nil for NULL.
+  @inline(__always) init?<T: Element>(raw: UnsafeRawPointer?, of _: T.Type) {
+    guard let raw else { return nil }
+    self.init(raw.assumingMemoryBound(to: T.self))
+  }
+
+  @inline(never) func load(_ index: Int) -> SIMD8<Double> {
+    switch type {
+    case .float: row(Float.self).load(index)
+    case .double: row(Double.self).load(index)
+    case .half: row(Half.self).load(index)
+    case .bfloat16: row(BFloat16.self).load(index)
+    }
+  }
+
+  @inline(never) func load(short count: Int) -> SIMD8<Double> {
+    switch type {
+    case .float: row(Float.self).load(short: count)
+    case .double: row(Double.self).load(short: count)
+    case .half: row(Half.self).load(short: count)
+    case .bfloat16: row(BFloat16.self).load(short: count)
+    }
+  }
+
+  /// Writes the vector that ends before `end`; see `RowSource.loadLast`.
+  @inline(never) func store(_ vector: SIMD8<Double>, endingAt end: Int) {
+    switch type {
+    case .float: storeLast(vector, as: Double.self, of: end, to: pointer(Float.self))
+    case .double: storeLast(vector, as: Double.self, of: end, to: pointer(Double.self))
+    case .half: storeLast(vector, as: Double.self, of: end, to: pointer(Half.self))
+    case .bfloat16: storeLast(vector, as: Double.self, of: end, to: pointer(BFloat16.self))
+    }
+  }
+
+  @inline(__always) private func pointer<T>(_: T.Type) -> UnsafeMutablePointer<T> {
+    elements.assumingMemoryBound(to: T.self)
+  }
+  @inline(__always) private func row<T: Element>(_: T.Type) -> Row<T, Double> {
+    Row(pointer(T.self))
+  }
+}
+
+/// The elements of a row times a power of two, in float64: no sum of their squares overflows, and
+/// none that matters underflows.
+struct ScaledRow: RowSource {
+  typealias Compute = Double
+
+  @inline(__always) static var isRare: Bool { true }
+
+  let row: AnyRow
   let scale: Double
 
   @inline(__always) func load(_ index: Int) -> SIMD8<Double> {

@@ -1,7 +1,7 @@
 /// Mean and rstd of a row whose sums do not fit the range of its compute type, or that holds NaN or
 /// infinity: in float64, of the row times a power of two.
-struct ScaledMoments<T: Element> {
-  let row: ScaledRow<T>
+struct ScaledMoments {
+  let row: ScaledRow
   /// Of the scaled row.
   let moments: Moments<Double>
   /// The rstd of the scaled row; 0 for a constant row with eps 0, where the formula has 0/0 and its
@@ -10,7 +10,7 @@ struct ScaledMoments<T: Element> {
   let unscaledMean: Double
   let unscaledRstd: Double
 
-  init<N: Norm>(_: N.Type, _ elements: Row<T, Double>, count: Int, eps: Double) {
+  init<N: Norm>(_: N.Type, _ elements: AnyRow, count: Int, eps: Double) {
     let range = Range(N.self, elements, count)
     guard range.isFinite else {
       row = ScaledRow(row: elements, scale: 1)
@@ -57,7 +57,7 @@ private struct Range {
   private(set) var sum: Double
   private var largest: Double
 
-  init<N: Norm, T: Element>(_: N.Type, _ row: Row<T, Double>, _ count: Int) {
+  init<N: Norm>(_: N.Type, _ row: AnyRow, _ count: Int) {
     let zero = SIMD8<Double>(repeating: 0)
     var largestLanes = zero
     var sumLanes = zero

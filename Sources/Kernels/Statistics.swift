@@ -113,14 +113,19 @@ protocol Shift {
   var vector: Compute.Vector { get }
 }
 
-struct NoShift<Compute: ComputeScalar>: Shift {
-  @inline(__always) static var isZero: Bool { true }
-  @inline(__always) var vector: Compute.Vector { Compute.Vector(repeating: .zero) }
-}
+#if LAYERNORM_COMPACT
+  /// With zero for a vector, which changes no bit: one code for both.
+  typealias NoShift = RowShift
+#else
+  struct NoShift<Compute: ComputeScalar>: Shift {
+    @inline(__always) static var isZero: Bool { true }
+    @inline(__always) var vector: Compute.Vector { Compute.Vector(repeating: .zero) }
+  }
+#endif
 
 struct RowShift<Compute: ComputeScalar>: Shift {
   @inline(__always) static var isZero: Bool { false }
-  let vector: Compute.Vector
+  var vector = Compute.Vector(repeating: .zero)
 }
 
 /// - Parameter result: where the sums go.

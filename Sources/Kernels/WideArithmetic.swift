@@ -200,7 +200,8 @@ struct DoubleDouble: WideRows {
 
   @inline(never) var reciprocalSquareRoot: Self {
     let guess = high.reciprocalSquareRoot
-    let isNumber = ln_less8(guess, SIMD8(repeating: .infinity)) & ln_less8(SIMD8(repeating: 0), guess)
+    let isNumber =
+      ln_less8(guess, SIMD8(repeating: .infinity)) & ln_less8(SIMD8(repeating: 0), guess)
     // One step of Newton's method: guess * (1 + (1 - self * guess^2) / 2).
     let residual = Self(repeating: 1) - self * (Self(guess) * Self(guess))
     let refined = Self(guess) + Self(guess * residual.high * SIMD8(repeating: 0.5))

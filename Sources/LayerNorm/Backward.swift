@@ -54,7 +54,8 @@ struct BackwardPlan {
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       is_coarse: dy.dtype.size == 2 && norm.paramType.size == 2 ? 1 : 0,
-      streams: !isStaged && BackwardPlan.streams(arguments) ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
+      streams: !isStaged && BackwardPlan.streams(arguments) ? 1 : 0, dy: dy.kernelRows,
+      x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)

@@ -21,7 +21,8 @@ struct ForwardPlan {
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
-      rounds_rstd: y.dtype.size == 2 ? 1 : 0, streams: ForwardPlan.streams(arguments) ? 1 : 0, x: x.kernelRows,
+      rounds_rstd: y.dtype.size == 2 ? 1 : 0, streams: ForwardPlan.streams(arguments) ? 1 : 0,
+      x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,

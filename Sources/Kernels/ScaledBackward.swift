@@ -1,0 +1,80 @@
+import CShims
+
+/// A row whose sums do not fit C's range, or that is not finite: in float64, of x times a power of two,
+/// with statistics that are found again.
+struct ScaledBackward<C: ComputeScalar> {
+  let work: UnsafePointer<ln_backward_work>
+  let sums: ParameterSums<C>?
+  let x: AnyRow
+  let dy: AnyRow
+  let weight: AnyRow
+  let dx: AnyRow?
+  /// What dx is added to.
+  let addends: (AnyRow?, AnyRow?)
+
+  /// - Parameter givenRstd: 0 where none is given that can be used.
+  @inline(never) func run(givenRstd: Double) {
+    let count = Int(work.pointee.cols)
+    let centers = work.pointee.centers != 0
+    let scaled =
+      centers
+      ? ScaledMoments(LayerNorm.self, x, count: count, eps: work.pointee.eps)
+      : ScaledMoments(RMSNorm.self, x, count: count, eps: work.pointee.eps)
+    // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
+    var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
+    var rstd = scaled.factor
+    if givenRstd != 0 && !outerRstd.isNaN {
+      outerRstd = givenRstd
+      rstd = DoubleDouble(repeating: outerRstd) * DoubleDouble(repeating: 1 / scaled.row.scale)
+    }
+    let center = scaled.moments.center.narrow
+    var rowSums = GradientRowSums<Double>()
+    reduce(
+      x: scaled.row, dy: dy, weight: weight, around: center[0], findsMean: false, count: count,
+      into: &rowSums)
+    var isInRange = RowMask(repeating: -1)
+    let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
+      GradientScalars(
+        centers: centers, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
+        center: center, mean: mean, rstd: rstd, outerRstd: SIMD8(repeating: outerRstd),
+        isInRange: &isInRange)
+    }
+    withUnsafePointer(to: scalars) { finish(scaled.row, RowGradient($0, row: 0), count) }
+  }
+
+  /// The columns of an entry of the sums are one or two vectors of float64.
+  private func finish(_ x: ScaledRow, _ gradient: RowGradient<Double>, _ count: Int) {
+    typealias Terms = (dx: SIMD8<Double>, normalized: SIMD8<Double>, dy: SIMD8<Double>)
+    /// Of the columns before `end`; see `RowSource.loadLast`.
+    func terms(endingAt end: Int) -> Terms {
+      let dy = dy.loadLast(of: end)
+      var terms = gradient.terms(
+        FinePrecision.self, x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
+      if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
+      if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
+      return (terms.dx, terms.normalized, dy)
+    }
+    func take(_ terms: Terms, endingAt end: Int, entry: Int, part: Int) {
+      if let dx { dx.store(terms.dx, endingAt: end) }
+      sums?.dweight[entry].add(doubles: terms.dy * terms.normalized, part: part)
+      sums?.dbias[entry].add(doubles: terms.dy, part: part)
+    }
+    let parts = C.Vector.width / 8
+    let wholeEnd = count &- count % C.Vector.width
+    // The vectors that end with the row, and, of two parts, the one before: before any is stored.
+    let before = count &- 8
+    let last = terms(endingAt: count)
+    let hasBefore = parts == 2 && before > 0 && wholeEnd < count
+    let first = hasBefore ? terms(endingAt: before) : last
+    var end = 8
+    while end <= wholeEnd {
+      let index = (end &- 8) / 8
+      take(terms(endingAt: end), endingAt: end, entry: index / parts, part: index % parts)
+      end &+= 8
+    }
+    guard wholeEnd < count else { return }
+    let entry = wholeEnd / C.Vector.width
+    if hasBefore { take(first, endingAt: before, entry: entry, part: 0) }
+    take(last, endingAt: count, entry: entry, part: parts &- 1)
+  }
+}
