@@ -3,13 +3,9 @@ import CShims
 
 /// The short way of a forward call that is small and plainly in order, which a few comparisons show:
 /// contiguous, of one dtype. Every other call, one with an error included, takes the long way.
-struct SmallForward {
-  private let kernel: ln_forward_kernel
-  private let work: ln_forward_work
-  private let rows: Int64
-
-  /// nil for a call that has to take the long way.
-  @inline(__always) init?(_ args: layernorm_forward_args) {
+enum SmallForward {
+  /// False, with nothing done, for a call that has to take the long way.
+  @inline(__always) static func run(_ args: layernorm_forward_args) -> Bool {
     guard let kernels = Configuration.settledKernels, args.flags == 0,
       args.batch == 0 || args.batch == 1,
       args.norm == LAYERNORM_NORM_LAYER
@@ -20,28 +16,35 @@ struct SmallForward {
       args.sum_strides == nil, args.x_bias == nil, args.sum == nil || args.residual != nil,
       let dtype = DType(rawValue: args.x_dtype.rawValue),
       let kernel = SmallForward.kernel(dtype, kernels)
-    else { return nil }
-    func matrix(_ pointer: UnsafeRawPointer?) -> ln_rows {
+    else { return false }
+    let eps = dtype == .f64 ? args.eps : Double(Float(args.eps))
+    guard eps >= 0, eps < .infinity, args.rows > 0, args.cols > 0,
+      args.rows < ByteSpan.countLimit, args.cols < ByteSpan.countLimit
+    else { return false }
+    let row = UInt(args.cols) &* UInt(dtype.size)
+    let matrix = UInt(args.rows) &* row
+    let column = UInt(args.rows) &* UInt(dtype.compute.size)
+    let arrays = Arrays(
+      x: ByteSpan(args.x, matrix), y: ByteSpan(args.y, matrix),
+      residual: ByteSpan(args.residual, matrix),
+      sum: ByteSpan(args.sum, matrix), weight: ByteSpan(args.weight, row),
+      bias: ByteSpan(args.bias, row),
+      mean: ByteSpan(args.mean, column), rstd: ByteSpan(args.rstd, column))
+    guard matrix <= Partition.smallestShared,
+      arrays.areInOrder(size: UInt(dtype.size), statisticSize: UInt(dtype.compute.size))
+    else { return false }
+    func rows(_ pointer: UnsafeRawPointer?) -> ln_rows {
       ln_rows(
         data: UnsafeMutableRawPointer(mutating: pointer), row_stride: args.cols, batch_stride: 0)
     }
-    self.kernel = kernel
-    rows = args.rows
-    work = ln_forward_work(
-      cols: args.cols, rows_per_batch: args.rows,
-      eps: dtype == .f64 ? args.eps : Double(Float(args.eps)),
+    var work = ln_forward_work(
+      cols: args.cols, rows_per_batch: args.rows, eps: eps,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
-      rounds_rstd: 0, streams: 0, x: matrix(args.x),
-      residual: matrix(args.residual), sum: matrix(args.sum), y: matrix(args.y),
+      rounds_rstd: 0, streams: 0, x: rows(args.x),
+      residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd)
-    guard isInOrder(dtype) else { return nil }
-  }
-
-  @inline(__always) func run() {
-    withDefaultFloatModes {
-      var work = work
-      kernel(&work, 0, rows)
-    }
+    withDefaultFloatModes { kernel(&work, 0, args.rows) }
+    return true
   }
 
   @inline(__always)
@@ -56,59 +59,32 @@ struct SmallForward {
     }
   }
 
-  @inline(__always) private func isInOrder(_ dtype: DType) -> Bool {
-    let size = UInt(dtype.size)
-    let compute = UInt(dtype.compute.size)
-    // Neither a product nor the end of an array can overflow.
-    guard rows > 0, work.cols > 0, rows < 1 << 31, work.cols < 1 << 31 else { return false }
-    let row = UInt(work.cols) &* size
-    let matrix = UInt(rows) &* row
-    let column = UInt(rows) &* compute
-    let x = Span(work.x.data, matrix)
-    let y = Span(work.y.data, matrix)
-    let residual = Span(work.residual.data, matrix)
-    let sum = Span(work.sum.data, matrix)
-    let weight = Span(work.weight, row)
-    let bias = Span(work.bias, row)
-    let mean = Span(work.mean, column)
-    let rstd = Span(work.rstd, column)
-    let bits =
-      x.address | y.address | residual.address | sum.address | weight.address | bias.address
-    return Int64(matrix) <= Partition.smallestShared
-      && work.eps >= 0 && work.eps < .infinity
-      && x.address != 0 && y.address != 0
-      && bits % size == 0 && (mean.address | rstd.address) % compute == 0
-      && (bits | mean.address | rstd.address) < 1 << 62
-      && y.isOrIsApart(from: x) && y.isOrIsApart(from: residual)
-      && y.isApart(from: weight) && y.isApart(from: bias)
-      && (sum.address == 0
-        || sum.isOrIsApart(from: x) && sum.isOrIsApart(from: residual)
-          && sum.isApart(from: weight) && sum.isApart(from: bias) && sum.isApart(from: y))
-      && (mean.address == 0
-        || mean.isApart(from: x) && mean.isApart(from: y) && mean.isApart(from: weight)
-          && mean.isApart(from: bias) && mean.isApart(from: residual) && mean.isApart(from: sum))
-      && (rstd.address == 0
-        || rstd.isApart(from: x) && rstd.isApart(from: y) && rstd.isApart(from: weight)
-          && rstd.isApart(from: bias) && rstd.isApart(from: residual) && rstd.isApart(from: sum)
-          && rstd.isApart(from: mean))
-  }
+  /// The arrays of a call, whose sizes are in order.
+  private struct Arrays {
+    let x, y, residual, sum, weight, bias, mean, rstd: ByteSpan
 
-  /// The bytes of an array; none, at address 0, for NULL.
-  private struct Span {
-    let address: UInt
-    let end: UInt
-
-    @inline(__always) init(_ pointer: UnsafeRawPointer?, _ bytes: UInt) {
-      address = UInt(bitPattern: pointer)
-      end = address == 0 ? 0 : address &+ bytes
+    @inline(__always) func areInOrder(size: UInt, statisticSize: UInt) -> Bool {
+      let elements =
+        x.address | y.address | residual.address | sum.address | weight.address | bias.address
+      let statistics = mean.address | rstd.address
+      guard x.address != 0, y.address != 0, elements % size == 0, statistics % statisticSize == 0,
+        (elements | statistics) < ByteSpan.addressLimit,
+        y.isOrIsApart(from: x), y.isOrIsApart(from: residual),
+        y.isApart(from: weight), y.isApart(from: bias)
+      else { return false }
+      if sum.address != 0 {
+        guard sum.isOrIsApart(from: x), sum.isOrIsApart(from: residual),
+          sum.isApart(from: weight), sum.isApart(from: bias), sum.isApart(from: y)
+        else { return false }
+      }
+      return (mean.address == 0 || isApart(mean) && mean.isApart(from: rstd))
+        && (rstd.address == 0 || isApart(rstd))
     }
 
-    @inline(__always) func isApart(from other: Span) -> Bool {
-      end <= other.address || other.end <= address
-    }
-
-    @inline(__always) func isOrIsApart(from other: Span) -> Bool {
-      address == other.address || isApart(from: other)
+    @inline(__always) private func isApart(_ statistic: ByteSpan) -> Bool {
+      statistic.isApart(from: x) && statistic.isApart(from: residual)
+        && statistic.isApart(from: weight) && statistic.isApart(from: bias)
+        && statistic.isApart(from: y) && statistic.isApart(from: sum)
     }
   }
 }

@@ -2,14 +2,16 @@ import CLayerNorm
 
 // The everyday backward calls: contiguous, of one dtype. What they give is described in layernorm.h.
 
-@inline(never)
+// Inlined, so that each is compiled for its own norm and dtype.
+@inline(__always)
 private func everyday(
   _ norm: layernorm_norm, _ dtype: DType, _ rows: Int64, _ cols: Int64, _ dy: UnsafeRawPointer?,
   _ x: UnsafeRawPointer?, _ weight: UnsafeRawPointer?, _ mean: UnsafeRawPointer?,
   _ rstd: UnsafeRawPointer?, _ eps: Double, _ dx: UnsafeMutableRawPointer?,
   _ dweight: UnsafeMutableRawPointer?, _ dbias: UnsafeMutableRawPointer?
 ) -> layernorm_status {
-  status { () throws(Failure) in
+  // Made anew for either way: the short way needs none of it in memory.
+  func arguments() -> layernorm_backward_args {
     var args = layernorm_backward_args()
     args.eps = eps
     args.norm = norm
@@ -24,8 +26,15 @@ private func everyday(
     args.dx = dx
     args.dweight = dweight
     args.dbias = dbias
-    try backward(args)
+    return args
   }
+  if SmallBackward.run(arguments()) { return LAYERNORM_SUCCESS }
+  return theLongWay(arguments())
+}
+
+@inline(never)
+private func theLongWay(_ args: layernorm_backward_args) -> layernorm_status {
+  status { () throws(Failure) in try backward(args) }
 }
 
 @_cdecl("layernorm_backward_f32") @implementation

@@ -14,10 +14,6 @@ func status(_ call: () throws(Failure) -> Void) -> layernorm_status {
 
 @inline(never)
 func forward(_ args: layernorm_forward_args) throws(Failure) {
-  if let small = SmallForward(args) {
-    small.run()
-    return
-  }
   let arguments = try ForwardArguments(args)
   let kernels = try Configuration.kernels()
   guard arguments.norm.allRows > 0 else { return }
@@ -52,6 +48,7 @@ public func layernorm_forward(
   status { () throws(Failure) in
     guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
     try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_forward_args>.size)
+    if SmallForward.run(args.pointee) { return }
     try forward(args.pointee)
   }
 }
@@ -63,6 +60,7 @@ public func layernorm_backward(
   status { () throws(Failure) in
     guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
     try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_backward_args>.size)
+    if SmallBackward.run(args.pointee) { return }
     try backward(args.pointee)
   }
 }

@@ -1,0 +1,106 @@
+import CLayerNorm
+import CShims
+
+/// The short way of a backward call that is small and plainly in order, as `SmallForward` is that of
+/// forward: contiguous, of one dtype, float32 or float64, with a weight, and of one block of rows.
+struct SmallBackward {
+  private let kernel: ln_backward_kernel
+  private let join: ln_join_kernel
+  private var work: ln_backward_work
+  private let rows: Int64
+  private let dweight: UnsafeMutableRawPointer?
+  private let dbias: UnsafeMutableRawPointer?
+  private let sumBytes: Int64
+
+  /// False, with nothing done, for a call that has to take the long way.
+  @inline(__always) static func run(_ args: layernorm_backward_args) -> Bool {
+    guard let kernels = Configuration.settledKernels, args.flags == 0,
+      args.batch == 0 || args.batch == 1,
+      args.norm == LAYERNORM_NORM_LAYER
+        ? (args.mean == nil) == (args.rstd == nil)
+        : args.norm == LAYERNORM_NORM_RMS && args.mean == nil,
+      args.dy_dtype == LAYERNORM_DTYPE_DEFAULT || args.dy_dtype == args.x_dtype,
+      args.param_dtype == LAYERNORM_DTYPE_DEFAULT || args.param_dtype == args.x_dtype,
+      args.dy_strides == nil, args.x_strides == nil, args.dsum_strides == nil,
+      args.dx_strides == nil,
+      let dtype = DType(rawValue: args.x_dtype.rawValue), dtype == .f32 || dtype == .f64
+    else { return false }
+    let isDouble = dtype == .f64
+    let eps = isDouble ? args.eps : Double(Float(args.eps))
+    guard eps >= 0, eps < .infinity, args.rows > 0, args.cols > 0,
+      args.rows < ByteSpan.countLimit, args.cols < ByteSpan.countLimit,
+      RowBlocks(rows: args.rows).count == 1
+    else { return false }
+    let row = UInt(args.cols) &* UInt(dtype.size)
+    let matrix = UInt(args.rows) &* row
+    let column = UInt(args.rows) &* UInt(dtype.size)
+    let arrays = Arrays(
+      dy: ByteSpan(args.dy, matrix), x: ByteSpan(args.x, matrix),
+      weight: ByteSpan(args.weight, row), mean: ByteSpan(args.mean, column),
+      rstd: ByteSpan(args.rstd, column), dsum: ByteSpan(args.dsum, matrix),
+      dx: ByteSpan(args.dx, matrix), dweight: ByteSpan(args.dweight, row),
+      dbias: ByteSpan(args.dbias, row))
+    let sumBytes = (Int64(row) &+ 63) / 64 &* Int64(LN_SUM_BYTES)
+    guard matrix <= Partition.smallestShared, 2 &* sumBytes <= Int64(LN_STACK_BYTES),
+      arrays.areInOrder(size: UInt(dtype.size))
+    else { return false }
+    func rows(_ pointer: UnsafeRawPointer?) -> ln_rows {
+      ln_rows(
+        data: UnsafeMutableRawPointer(mutating: pointer), row_stride: args.cols, batch_stride: 0)
+    }
+    var call = SmallBackward(
+      kernel: isDouble ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32,
+      join: isDouble ? kernels.pointee.join_f64 : kernels.pointee.join_f32,
+      work: ln_backward_work(
+        cols: args.cols, rows_per_batch: args.rows, eps: eps,
+        centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0, is_coarse: 0,
+        streams: 0, dy: rows(args.dy), x: rows(args.x), dsum: rows(args.dsum), dx: rows(args.dx),
+        weight: args.weight, mean: args.mean, rstd: args.rstd),
+      rows: args.rows, dweight: args.dweight, dbias: args.dbias, sumBytes: sumBytes)
+    withDefaultFloatModes {
+      if args.dweight == nil && args.dbias == nil {
+        call.kernel(&call.work, 0, args.rows, nil, 0)
+      } else {
+        ln_with_stack_memory(
+          { call, sums in
+            call.unsafelyUnwrapped.assumingMemoryBound(to: SmallBackward.self)
+              .pointee.run(sums.unsafelyUnwrapped)
+          }, &call)
+      }
+    }
+    return true
+  }
+
+  private mutating func run(_ sums: UnsafeMutableRawPointer) {
+    kernel(&work, 0, rows, sums, 0)
+    if let dweight { join(work.cols, 1, 0, sums, dweight, 0) }
+    if let dbias { join(work.cols, 1, 0, sums + Int(sumBytes), dbias, 0) }
+  }
+
+  /// The arrays of a call, whose sizes are in order.
+  private struct Arrays {
+    let dy, x, weight, mean, rstd, dsum, dx, dweight, dbias: ByteSpan
+
+    @inline(__always) func areInOrder(size: UInt) -> Bool {
+      let inputs =
+        dy.address | x.address | weight.address | mean.address | rstd.address | dsum.address
+      let bits = inputs | dx.address | dweight.address | dbias.address
+      guard dy.address != 0, x.address != 0, weight.address != 0, bits % size == 0,
+        bits < ByteSpan.addressLimit
+      else { return false }
+      if dx.address != 0 {
+        guard dx.isOrIsApart(from: dy), dx.isOrIsApart(from: x), dx.isOrIsApart(from: dsum),
+          dx.isApart(from: weight), dx.isApart(from: mean), dx.isApart(from: rstd)
+        else { return false }
+      }
+      return (dweight.address == 0 || isApart(dweight) && dweight.isApart(from: dbias))
+        && (dbias.address == 0 || isApart(dbias))
+    }
+
+    @inline(__always) private func isApart(_ gradient: ByteSpan) -> Bool {
+      gradient.isApart(from: dy) && gradient.isApart(from: x) && gradient.isApart(from: weight)
+        && gradient.isApart(from: mean) && gradient.isApart(from: rstd)
+        && gradient.isApart(from: dsum) && gradient.isApart(from: dx)
+    }
+  }
+}
