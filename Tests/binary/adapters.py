@@ -33,9 +33,13 @@ def problems(framework: str, path: Path) -> list[str]:
     with path.open("rb") as stream:
         elf = ELFFile(stream)
         dynamic = next(s for s in elf.iter_sections() if isinstance(s, DynamicSection))
-        needed = [tag.needed for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"]
+        tags = list(dynamic.iter_tags())
+        needed = [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"]
+        searched = [tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"]
         symbols = [s for s in elf.get_section_by_name(".dynsym").iter_symbols() if s.name]
     found += [f"needs {name}" for name in needed if not NEEDED.fullmatch(name)]
+    if searched != ["$ORIGIN"]:
+        found.append(f"looks for libraries in {searched}, not beside itself")
     imported = {s.name for s in symbols if s.entry.st_shndx == "SHN_UNDEF"}
     allowed = ALLOWED | ALLOWED_IN.get(framework, set())
     found += [f"imports {name}" for name in imported - allowed if FORBIDDEN.fullmatch(name)]
