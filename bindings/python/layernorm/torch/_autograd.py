@@ -60,9 +60,9 @@ class Norm:
         norm: Any = _functional.layer_norm if self.centers else _functional.rms_norm
         if not self.adds:
             return (norm(x, *args),)
-        residual, *args = args
+        residual, *rest = args
         total = _pytorch.add(x, residual)
-        return norm(total, *args), total
+        return norm(total, *rest), total
 
     def _function(self) -> Any:
         """What autograd calls for plain tensors: in half the time that the operator takes."""
@@ -78,9 +78,11 @@ class Norm:
                     ctx.set_materialize_grads(False)
                 return output[: norm.results]
 
-        Function.backward = self._gradients
+        function: Any = Function
+        function.backward = self._gradients
         # Function.apply() is this and what torch.func needs, which does not come here.
-        return super(torch.autograd.Function, Function).apply
+        below: Any = super(torch.autograd.Function, function)
+        return below.apply
 
     def _save(self, ctx: Any, inputs: Any, output: Any) -> None:
         x = output[1] if self.adds else inputs[0]

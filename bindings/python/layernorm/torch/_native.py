@@ -30,9 +30,9 @@ def load(own: torch.library.Library) -> str | None:
     adapter.layernorm_torch_uninstall.restype = None
     adapter.layernorm_torch_set_error.argtypes = [c_char_p]
     adapter.layernorm_torch_set_error.restype = None
-    error = adapter.layernorm_torch_start()
-    if error:
-        return f"{path}: {error.decode()}"
+    refusal = adapter.layernorm_torch_start()
+    if refusal:
+        return f"{path}: {refusal.decode()}"
     _spend_warning(own)
     _adapter = adapter
     return None
