@@ -1,9 +1,11 @@
 """layernorm_forward() on arrays: either norm, alone or after what is added."""
 
-from ctypes import addressof, c_float, sizeof
+from collections.abc import Callable
+from ctypes import PyDLL, addressof, c_float, sizeof
 from functools import lru_cache
 from math import prod
 from operator import index
+from os import fspath
 from typing import Any, Final
 
 import numpy as np
@@ -25,9 +27,13 @@ from ._arrays import (
     stats_dtype,
 )
 from ._layout import lay_out
-from ._library import RMS, DType, ForwardArgs, Status, check, library, packer
+from ._library import RMS, DType, ForwardArgs, Status, check, library, packer, path
 
 _forward: Final = library.layernorm_forward
+# The same with Python's lock held, for calls that take less time than to give it away and have it
+# back, which is a fifth of a microsecond, or milliseconds while another thread computes.
+_forward_holding_lock: Final = PyDLL(fspath(path)).layernorm_forward
+_LARGEST_HOLDING_LOCK: Final = 16 << 10  # bytes of x: done in a microsecond
 _pack_head: Final = packer(ForwardArgs, "struct_size", "cols").pack
 _pack_addresses: Final = packer(ForwardArgs, "x", "sum_strides").pack
 _PLAIN: Final = {"x", "weight", "bias", "y"}
@@ -75,10 +81,15 @@ def forward(
         try:
             dtype = x.dtype
             shape = x.shape
-            if normalized_shape is not None and type(normalized_shape) is not int:
-                normalized_shape = tuple(map(index, normalized_shape))
-            param_dtype, weight_at, bias_at = (0, 0, 0) if pinned is None else pinned.plain
-            head, inner = _plain_head(norm, flags, dtype, param_dtype, shape, normalized_shape, eps)
+            if pinned is not None:
+                param_dtype, weight_at, bias_at = pinned.plain
+            else:
+                param_dtype = weight_at = bias_at = 0
+                if normalized_shape is not None and type(normalized_shape) is not int:
+                    normalized_shape = tuple(map(index, normalized_shape))
+            call, head, inner = _plain_head(
+                norm, flags, dtype, param_dtype, shape, normalized_shape, eps
+            )
             if pinned is None:
                 if weight is not None:
                     weight_at = _address(weight, dtype, inner)
@@ -89,7 +100,7 @@ def forward(
                 raise TypeError
             x_at, y_at = addressof(from_buffer(x)), addressof(from_buffer(y))
             if added is None:
-                if _forward(head + _pack_plain(x_at, weight_at, bias_at, y_at)) == _SUCCESS:
+                if call(head + _pack_plain(x_at, weight_at, bias_at, y_at)) == _SUCCESS:
                     return y
             else:
                 residual, x_bias, total = added
@@ -101,7 +112,7 @@ def forward(
                 addresses = _pack_plain_added(
                     x_at, weight_at, bias_at, y_at, residual_at, x_bias_at, sum_at
                 )
-                if _forward(head + addresses) == _SUCCESS:
+                if call(head + addresses) == _SUCCESS:
                     return y, total
         except Exception:
             pass
@@ -125,14 +136,16 @@ def _plain_head(
     shape: tuple[int, ...],
     normalized_shape: int | tuple[int, ...] | None,
     eps: float,
-) -> tuple[bytes, tuple[int, ...]]:
-    """What a call with contiguous arrays of one dtype begins with, and the shape of weight."""
+) -> tuple[Callable[[bytes], int], bytes, tuple[int, ...]]:
+    """The function for a call with contiguous arrays of one dtype, what its arguments begin with,
+    and the shape of weight."""
     code = _PLAIN_DTYPES[dtype]
     dims = len(normalized_axes(shape, normalized_shape, None))
     rows, cols = prod(shape[:-dims]), prod(shape[-dims:])
     eps = eps if code == DType.F64 else c_float(eps).value
     head = _pack_head(_SIZE, eps, flags, norm, code, code, param_dtype, 1, rows, cols)
-    return head, shape[-dims:]
+    small = rows * cols * dtype.itemsize <= _LARGEST_HOLDING_LOCK
+    return _forward_holding_lock if small else _forward, head, shape[-dims:]
 
 
 def _any_forward(
