@@ -39,7 +39,6 @@ typedef struct ln_backward_work {
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
   int32_t is_coarse;       /* dx, dweight and dbias are rounded to 16 bits in the end */
-  int32_t streams;         /* dx is stored past the caches: apart from dy, x and dsum */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   const void *weight;      /* in the compute type, any offset added */
   const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */

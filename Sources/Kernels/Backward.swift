@@ -30,9 +30,6 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
   private let sums: ParameterSums<C>?
   /// Whether the sums hold those of earlier rows.
   private var continues: Bool
-  /// Whether dx goes past the caches: only rows that begin and end where a vector does, and vectors that
-  /// fill a cache line, since the rows of a group are written in turn; see `Normalization.canStream`.
-  private let streams: Bool
 
   init(
     _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, continues: Bool
@@ -44,12 +41,6 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
-    let dx = work.pointee.dx
-    let lineBytes = 64
-    streams =
-      work.pointee.streams != 0 && C.Vector.width &* MemoryLayout<T>.stride == lineBytes
-      && Int(bitPattern: dx.data) % lineBytes == 0
-      && (count | Int(dx.row_stride) | Int(dx.batch_stride)) % C.Vector.width == 0
   }
 
   /// Where a row of a group is, and what is known of it.
@@ -61,8 +52,10 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
   }
 
   @inline(never) mutating func run(_ begin: Int, _ end: Int) {
-    let group = max(
-      4, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
+    // A multiple of four, over which coarse sums go.
+    let group =
+      rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
+      ? rowsPerGroup : rowsPerGroup / 2
     withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
       sums.initialize(repeating: GradientRowSums())
       let sums = sums.baseAddress.unsafelyUnwrapped
@@ -74,7 +67,6 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
         }
       }
     }
-    if streams { ln_stream_fence() }
   }
 
   private mutating func run(
@@ -209,10 +201,7 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
         finish(
           first, end, group, scalars, weight: weight.load(column), entry: column / width,
           load: { Row<T, C>($0).load(column) },
-          store: {
-            let dx = group[$0].dx.unsafelyUnwrapped + column
-            if streams { C.stream($1, to: dx) } else { C.store($1, to: dx) }
-          })
+          store: { C.store($1, to: group[$0].dx.unsafelyUnwrapped + column) })
         column &+= width
       }
       if wholeEnd < count && work.pointee.dx.data != nil {

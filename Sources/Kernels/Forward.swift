@@ -22,11 +22,8 @@ func forward<T: Element, P: Element>(
   #endif
   let affine = AnyAffine<Row<P, T.Compute>>(
     weight: Weight(Row(raw: work.pointee.weight), offset: work.pointee.weight_offset), bias: bias)
-  if work.pointee.centers != 0 {
-    ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
-  } else {
-    ForwardRows<RMSNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
-  }
+  // RMSNorm is LayerNorm with a mean of 0.
+  ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
 }
 
 /// The rows of one call.
@@ -38,6 +35,7 @@ where A.Compute == T.Compute {
   private let affine: A
   private let count: Int
   private let reciprocalCount: C.Wide
+  private var centers: Bool { N.centers && work.pointee.centers != 0 }
 
   @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
     self.work = work
@@ -66,11 +64,16 @@ where A.Compute == T.Compute {
     let first = position.row
     var y = position
     for index in 0..<rows {
-      group.x[index] = takeSums(N.self, work, position, group.sums + index, count, ahead: rows)
+      group.x[index] =
+        centers
+        ? takeSums(LayerNorm.self, work, position, group.sums + index, count, ahead: rows)
+        : takeSums(RMSNorm.self, work, position, group.sums + index, count, ahead: rows)
       position.advance()
     }
-    let outOfRange = findScalars(
-      N.self, work, first, rows: rows, group, count: count, reciprocalCount: reciprocalCount)
+    let outOfRange =
+      centers
+      ? findScalars(LayerNorm.self, work, first, rows: rows, group, count, reciprocalCount)
+      : findScalars(RMSNorm.self, work, first, rows: rows, group, count, reciprocalCount)
     let ahead = rows &* Int(work.pointee.x.row_stride)
     for index in 0..<rows {
       let x = Row<T, C>(group.x[index])
@@ -79,7 +82,7 @@ where A.Compute == T.Compute {
         N.self, affine, RowScalars.Vectors(group.scalars, row: index))
       if outOfRange >> UInt32(index) & 1 != 0 {
         normalizeScaled(
-          N.self, work, AnyRow(x.elements), into: AnyRow(into), row: y.row,
+          work, AnyRow(x.elements), into: AnyRow(into), row: y.row,
           weight: AnyRow(raw: work.pointee.weight, of: P.self),
           bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
           isDouble: T.Compute.self == Double.self)
@@ -149,7 +152,7 @@ private func takeSums<N: Norm, T: Element>(
 @inline(never)
 private func findScalars<N: Norm, T: Element>(
   _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, _ group: Group<T>,
-  count: Int, reciprocalCount: T.Compute.Wide
+  _ count: Int, _ reciprocalCount: T.Compute.Wide
 ) -> UInt32 {
   let moments = Moments<T.Compute>(
     N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: group.sums
@@ -167,18 +170,22 @@ private func findScalars<N: Norm, C: ComputeScalar>(
   let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot
   if N.centers { write(moments.mean.narrow, to: work.pointee.mean, first, rows) }
   write(rstd.narrow, to: work.pointee.rstd, first, rows)
-  scalars.pointee = RowScalars(moments, rstd: rstd, rounds: rounds)
+  scalars.pointee = RowScalars(N.self, moments, rstd: rstd, rounds: rounds)
   return moments.needsScaling(eps: work.pointee.eps).bits(rows: rows)
 }
 
 /// A row whose sums do not fit the range of its compute type, or that is not finite.
 @inline(never)
-private func normalizeScaled<N: Norm>(
-  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ x: AnyRow, into y: AnyRow, row: Int,
+private func normalizeScaled(
+  _ work: UnsafePointer<ln_forward_work>, _ x: AnyRow, into y: AnyRow, row: Int,
   weight: AnyRow?, bias: AnyRow?, rounds: Bool, isDouble: Bool
 ) {
   let count = Int(work.pointee.cols)
-  let scaled = ScaledMoments(N.self, x, count: count, eps: work.pointee.eps)
+  let centers = work.pointee.centers != 0
+  let scaled =
+    centers
+    ? ScaledMoments(LayerNorm.self, x, count: count, eps: work.pointee.eps)
+    : ScaledMoments(RMSNorm.self, x, count: count, eps: work.pointee.eps)
   func write(_ value: Double, to statistics: UnsafeMutableRawPointer?) {
     if isDouble {
       statistics?.assumingMemoryBound(to: Double.self)[row] = value
@@ -186,13 +193,16 @@ private func normalizeScaled<N: Norm>(
       statistics?.assumingMemoryBound(to: Float.self)[row] = Float(value)
     }
   }
-  if N.centers { write(scaled.unscaledMean, to: work.pointee.mean) }
+  if centers { write(scaled.unscaledMean, to: work.pointee.mean) }
   write(scaled.unscaledRstd, to: work.pointee.rstd)
   let affine = AnyAffine(
     weight: Weight(weight, offset: work.pointee.weight_offset), bias: bias)
-  var scalars = RowScalars(scaled.moments, rstd: scaled.factor, rounds: rounds)
+  var scalars =
+    centers
+    ? RowScalars(LayerNorm.self, scaled.moments, rstd: scaled.factor, rounds: rounds)
+    : RowScalars(RMSNorm.self, scaled.moments, rstd: scaled.factor, rounds: rounds)
   let normalization = withUnsafePointer(to: &scalars) {
-    Normalization(N.self, affine, RowScalars.Vectors($0, row: 0))
+    Normalization(LayerNorm.self, affine, RowScalars.Vectors($0, row: 0))
   }
   let last = normalization.normalized(scaled.row, endingAt: count)
   var end = 8

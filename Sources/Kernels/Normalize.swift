@@ -10,15 +10,21 @@ struct RowScalars<C: ComputeScalar> {
   private let offset: C.Rows
 
   /// - Parameter rounds: whether rstd is used rounded, for a coarse y.
-  @inline(__always) init(_ moments: Moments<C>, rstd: C.Wide, rounds: Bool) {
+  @inline(__always)
+  init<N: Norm>(_: N.Type, _ moments: Moments<C>, rstd: C.Wide, rounds: Bool) {
     let center = moments.center
     self.center = center.narrow
     self.rstd = rstd.narrow
     rstdLow =
       rounds ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
-    // Of a zero, the sign would depend on whether a product with rstdLow is added.
-    let offset = C.Wide(((center - moments.mean) * rstd).narrow)
-    self.offset = (offset + C.Wide(repeating: 0)).narrow
+    if N.centers {
+      // Of a zero, the sign would depend on whether a product with rstdLow is added.
+      let offset = C.Wide(((center - moments.mean) * rstd).narrow)
+      self.offset = (offset + C.Wide(repeating: 0)).narrow
+    } else {
+      // Added to a product it changes no bit, so the formula with a mean serves too.
+      offset = C.Rows(repeating: -C.zero)
+    }
   }
 
   /// Those of one row, each in every lane of a vector.

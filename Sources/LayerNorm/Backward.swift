@@ -53,8 +53,7 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      is_coarse: dy.dtype.size == 2 && norm.paramType.size == 2 ? 1 : 0,
-      streams: !isStaged && BackwardPlan.streams(arguments) ? 1 : 0, dy: dy.kernelRows,
+      is_coarse: dy.dtype.size == 2 && norm.paramType.size == 2 ? 1 : 0, dy: dy.kernelRows,
       x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
@@ -78,14 +77,6 @@ struct BackwardPlan {
     if norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
     self.sums = sums
     if !weightIsReady { setWeight() }
-  }
-
-  private static func streams(_ arguments: BackwardArguments) -> Bool {
-    guard let dx = arguments.dx else { return false }
-    return arguments.norm.elements * dx.dtype.size >= smallestStreamed
-      && !arguments.accumulatesDX && !dx.coincides(with: arguments.x)
-      && !dx.coincides(with: arguments.dy)
-      && !(arguments.dsum.map { dx.coincides(with: $0) } ?? false)
   }
 
   private static func kernel(

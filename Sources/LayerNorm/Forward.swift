@@ -178,4 +178,4 @@ struct ForwardStaging {
 
 /// From this many bytes of an output on, a store past the caches and a read of the output right after take
 /// less time than a plain store and a read that finds part of it cached.
-let smallestStreamed: Int64 = 16 << 20
+let smallestStreamed: Int64 = 24 << 20

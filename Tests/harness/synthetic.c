@@ -56,8 +56,8 @@ static const shape backward_shapes[] = {
     {4099, 16, false}, {20011, 3, false}, {0, 0, false},
 };
 
-/* An output of more than 16 MB, where stores may bypass the caches. */
-static const int64_t large_rows = 4099, large_cols = 1027;
+/* An output of more than 24 MiB, where stores may bypass the caches. */
+static const int64_t large_rows = 6151, large_cols = 1027;
 
 static unsigned char *fill(layernorm_dtype dtype, int64_t count, double mean, double spread,
                            uint64_t *state) {
