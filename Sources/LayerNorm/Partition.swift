@@ -13,6 +13,8 @@ struct Partition {
 
   /// A part that moves less than this many bytes is not worth the hand-over to another thread.
   private static let smallestPart: Int64 = 128 << 10
+  /// Fewer bytes than this take less time on one thread than with others that have to be woken.
+  private static let worthWaking: Int64 = 2 << 20
   /// A matrix of no more bytes than this is never shared between threads.
   static var smallestShared: Int64 { smallestPart }
   /// More parts than threads, so that a thread that is held up does not hold up the call. A host gets
@@ -32,6 +34,13 @@ struct Partition {
     }
     threads = try ThreadCount.current()
     host = ParallelFor.host
+    guard
+      overflow || bytes >= Partition.worthWaking || threads == 1 || host != nil
+        || Pool.isWorthWaking()
+    else {
+      parts = 1
+      return
+    }
     let perThread = host == nil && threads > 1 ? Partition.partsPerThread : 1
     parts = min(count, worthwhile, Int64(threads) * perThread)
   }

@@ -37,6 +37,19 @@ struct Pool {
     (memory + index * Pool.lineSize).assumingMemoryBound(to: T.self)
   }
 
+  // MARK: Whether it is worth it
+
+  /// In nanoseconds: the time that a small call takes and that workers watch after it.
+  private static let watch: Int64 = 100_000
+  private static let lastSmallCall = Atomic<Int64>(0)
+
+  /// Whether small calls follow one another so closely that a worker that is woken for this one is still
+  /// awake for the next. To wake it takes as long as a small call.
+  static func isWorthWaking() -> Bool {
+    let now = ln_nanoseconds()
+    return now - lastSmallCall.exchange(now, ordering: .relaxed) < watch
+  }
+
   // MARK: Running a job
 
   /// Runs task(context, i) for each i in 0 ..< count on up to `threads` threads, the caller's included.
@@ -78,6 +91,11 @@ struct Pool {
   /// How often to look before going to sleep: tens of microseconds.
   private static let looks = 2000
 
+  /// Between two looks. Where there are more threads than CPUs, the one that is waited for may need this.
+  @inline(__always) private static func pause(_ look: Int) {
+    if look % 64 == 63 { sched_yield() } else { ln_spin_pause() }
+  }
+
   private func open(seats: Int32) {
     guard seats > 0 else { return }
     gate.pointee.store(UInt32(truncatingIfNeeded: seats) &* Pool.seat, ordering: .releasing)
@@ -107,8 +125,8 @@ struct Pool {
   /// Takes the seats away that are left and waits until no worker is active.
   private func close() {
     var value = gate.pointee.bitwiseAnd(Pool.activeMask, ordering: .acquiring).newValue
-    for _ in 0..<Pool.looks where value != 0 {
-      ln_spin_pause()
+    for look in 0..<Pool.looks where value != 0 {
+      Pool.pause(look)
       value = gate.pointee.load(ordering: .acquiring)
     }
     guard value != 0 else { return }
@@ -142,7 +160,7 @@ struct Pool {
       }
       var looks = 0
       while looks < Pool.looks && jobs.pointee.load(ordering: .relaxed) == seen {
-        ln_spin_pause()
+        Pool.pause(looks)
         looks &+= 1
       }
       guard looks == Pool.looks else { continue }
