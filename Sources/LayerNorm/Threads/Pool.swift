@@ -39,15 +39,16 @@ struct Pool {
 
   // MARK: Whether it is worth it
 
-  /// In nanoseconds: the time that a small call takes and that workers watch after it.
+  /// In nanoseconds: the time that a small call takes and that workers watch after a call.
   private static let watch: Int64 = 100_000
-  private static let lastSmallCall = Atomic<Int64>(0)
+  /// When the pool was last done with a call, or asked whether one is worth it.
+  private static let lastCall = Atomic<Int64>(0)
 
-  /// Whether small calls follow one another so closely that a worker that is woken for this one is still
-  /// awake for the next. To wake it takes as long as a small call.
+  /// Whether calls follow one another so closely that workers are still awake, or that one woken for this
+  /// call is for the next. To wake it takes as long as a small call.
   static func isWorthWaking() -> Bool {
     let now = ln_nanoseconds()
-    return now - lastSmallCall.exchange(now, ordering: .relaxed) < watch
+    return now - lastCall.exchange(now, ordering: .relaxed) < watch
   }
 
   // MARK: Running a job
@@ -66,6 +67,7 @@ struct Pool {
     pool.open(seats: min(threads - 1, pool.workers.pointee))
     pool.work()
     pool.close()
+    lastCall.store(ln_nanoseconds(), ordering: .relaxed)
     pool.taken.pointee.store(0, ordering: .releasing)
   }
 
