@@ -57,7 +57,7 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
       rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
       ? rowsPerGroup : rowsPerGroup / 2
     withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
-      sums.initialize(repeating: GradientRowSums())
+      if end &- begin > 1 { sums.initialize(repeating: GradientRowSums()) }
       let sums = sums.baseAddress.unsafelyUnwrapped
       withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
         let rows = rows.baseAddress.unsafelyUnwrapped

@@ -50,7 +50,7 @@ where A.Compute == T.Compute {
   @inline(never) func run(_ begin: Int, _ end: Int) {
     let group = max(
       1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
-    Group<T>.withMemory { rows in
+    Group<T>.withMemory(rows: end &- begin) { rows in
       var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
       while position.row < end {
         run(&position, rows: min(group, end &- position.row), rows)
@@ -104,10 +104,11 @@ private struct Group<T: Element> {
   let sums: UnsafeMutablePointer<RowSums<C>>
   let scalars: UnsafeMutablePointer<RowScalars<C>>
 
-  @inline(__always) static func withMemory(_ body: (Group<T>) -> Void) {
+  /// - Parameter rows: of one row alone, the sums of others are not looked at.
+  @inline(__always) static func withMemory(rows: Int, _ body: (Group<T>) -> Void) {
     withUnsafeTemporaryAllocation(of: RowScalars<C>.self, capacity: 1) { scalars in
       withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) { sums in
-        sums.initialize(repeating: RowSums())
+        if rows > 1 { sums.initialize(repeating: RowSums()) }
         withUnsafeTemporaryAllocation(of: UnsafePointer<T>.self, capacity: rowsPerGroup) { x in
           body(
             Group(
