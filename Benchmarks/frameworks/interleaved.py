@@ -1,4 +1,4 @@
-"""Times calls beside each other: in turn, many times, so that what else the machine does meets them alike."""
+"""Times calls beside each other: in turn, many times, so that other work meets them alike."""
 
 import statistics
 from collections.abc import Callable

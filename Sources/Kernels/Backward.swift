@@ -239,7 +239,7 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
         ln_prefetch(row.pointee.x + ahead)
         let dy = load(row.pointee.dy)
         var (dx, normalized) = RowGradient(scalars, row: index)
-          .terms(P.self, load(row.pointee.x), dy, weight: weight)
+          .terms(load(row.pointee.x), dy, weight: weight)
         if P.isCoarse {
           ofRows.dweight = ofRows.dweight.adding(dy, times: normalized)
           ofRows.dbias = ofRows.dbias + dy

@@ -70,10 +70,10 @@ struct GradientScalars<C: ComputeScalar> {
   }
 }
 
-/// How exactly dx, dweight and dbias are made.
+/// How exactly dweight and dbias are summed up.
 protocol GradientPrecision {
-  /// For results of 16 bits: rstd is used rounded, and the terms of dweight and dbias are added up in the
-  /// compute type over four rows before they go on in twice the precision.
+  /// For results of 16 bits: terms are added up in the compute type over four rows before they go on in
+  /// twice the precision.
   static var isCoarse: Bool { get }
 }
 
@@ -100,12 +100,13 @@ struct RowGradient<C: ComputeScalar> {
 
   /// dx, and x^, which times dy is what the columns give to dweight.
   @inline(__always)
-  func terms<G: GradientPrecision>(
-    _: G.Type, _ x: C.Vector, _ dy: C.Vector, weight: C.Vector
+  func terms(
+    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector
   ) -> (dx: C.Vector, normalized: C.Vector) {
     let deviation = x - vector(0)
-    let low = G.isCoarse ? vector(3) : vector(3).adding(deviation, times: vector(2))
-    let normalized = low.adding(deviation, times: vector(1))
+    let normalized = vector(3)
+      .adding(deviation, times: vector(2))
+      .adding(deviation, times: vector(1))
     let projected = (dy * weight - vector(4)).adding(normalized, times: vector(5))
     return (projected * vector(6), normalized)
   }

@@ -49,7 +49,7 @@ struct ScaledBackward<C: ComputeScalar> {
     func terms(endingAt end: Int) -> Terms {
       let dy = dy.loadLast(of: end)
       var terms = gradient.terms(
-        FinePrecision.self, x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
+        x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
       if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
       if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
       return (terms.dx, terms.normalized, dy)

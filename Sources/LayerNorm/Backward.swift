@@ -12,6 +12,8 @@ struct BackwardPlan {
   private var work: ln_backward_work
   private let blocks: RowBlocks
   private let partition: Partition
+  /// Of the two gradients of parameters.
+  private let joins: Partition
   /// For rows and parameters that kernels do not take as they are.
   private let buffers: RowBuffers?
   private let isStaged: Bool
@@ -30,6 +32,9 @@ struct BackwardPlan {
     let (blockRows, _) = blocks.largest.multipliedReportingOverflow(by: norm.cols)
     partition = try Partition(
       blocks.count, bytes: blockRows &* (x.dtype.size + 2 * dy.dtype.size))
+    let lanes = 64 / compute.size
+    sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
+    joins = try Partition(2, bytes: blocks.count &* sumBytes)
     join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
     addKernel = compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
     convert = compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
@@ -53,14 +58,12 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      is_coarse: dy.dtype.size == 2 && norm.paramType.size == 2 ? 1 : 0, dy: dy.kernelRows,
+      is_coarse: norm.paramType.size == 2 ? 1 : 0, dy: dy.kernelRows,
       x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
 
-    let lanes = 64 / compute.size
-    sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
     guard arguments.dweight != nil || arguments.dbias != nil else {
       sums = nil
       if !weightIsReady { setWeight() }
@@ -118,8 +121,14 @@ struct BackwardPlan {
         }, plan)
     }
     if let sums {
-      write(sums, to: arguments.dweight)
-      write(sums + Int(sumBytes), to: arguments.dbias)
+      let joins = joins
+      withUnsafeMutablePointer(to: &self) { plan in
+        joins.run(
+          { plan, part in
+            plan.unsafelyUnwrapped.assumingMemoryBound(to: BackwardPlan.self).pointee
+              .join(part: part)
+          }, plan)
+      }
       free(sums)
     }
     buffers?.free()
@@ -172,17 +181,26 @@ struct BackwardPlan {
     }
   }
 
-  /// The joined sums, as the gradient of a parameter.
-  private func write(_ sums: UnsafeMutableRawPointer, to gradient: Tensor?) {
-    guard let gradient else { return }
+  private func join(part: Int64) {
+    withDefaultFloatModes {
+      let (begin, end) = joins.range(of: part)
+      for index in begin..<end { writeGradient(index) }
+    }
+  }
+
+  /// The joined sums, as the gradient of weight, 0, or bias, 1.
+  private func writeGradient(_ index: Int64) {
+    guard let gradient = index == 0 ? arguments.dweight : arguments.dbias, let sums else { return }
+    let ofGradient = sums + Int(index * sumBytes)
     let cols = arguments.norm.cols
     let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
     if gradient.dtype == arguments.norm.compute {
-      join(cols, blocks.count, 2 * sumBytes, sums, gradient.mutablePointer, accumulates)
+      join(cols, blocks.count, 2 * sumBytes, ofGradient, gradient.mutablePointer, accumulates)
     } else if let buffers {
-      let buffer = buffers.shared(1)
+      // The rows of weight, which is no longer needed, and of ones.
+      let buffer = buffers.shared(index)
       if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
-      join(cols, blocks.count, 2 * sumBytes, sums, buffer, accumulates)
+      join(cols, blocks.count, 2 * sumBytes, ofGradient, buffer, accumulates)
       buffers.scatter(buffer, into: gradient, 0, 1, convert)
     }
   }
