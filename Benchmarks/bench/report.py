@@ -11,6 +11,7 @@ TIE = 1.03
 # Of the turns of a library. The least says more on a machine that does other work at the same time.
 STATISTICS = {"median": median, "min": min}
 TEXT = {"op", "dtype", "dtypes", "best peer", "group", "input", "library", "why", "call"}
+ERRORS = ["N(0,1)", "mean 1e3, spread 1", "mean 1e6, spread 1", "around 3e37"]
 GROUPS = ["half forward", "half backward", "RMSNorm", "add + norm", "f32 forward", "f32 backward"]
 
 
@@ -112,6 +113,31 @@ def summary(results):
     return "\n".join(out)
 
 
+def overview(results):
+    """For each library: how long it takes, for one time of ours, and how far off it is."""
+    lines = [Line(entry, results) for entry in results["cases"]]
+    ours = results["ours"]
+    rows = []
+    for name in results["libraries"]:
+        if name in (MEMCPY, STREAM) or (name != ours and name.startswith(ours)):
+            continue
+        row = {"library": name}
+        for group in GROUPS:
+            ratios = [
+                line.ns[name] / line.ns[ours]
+                for line in lines
+                if line.case.group == group and name in line.ns and ours in line.ns
+            ]
+            row[group] = f"{geometric_mean(ratios):.1f}" if ratios else ""
+        for kind in ERRORS if results.get("accuracy") else []:
+            row[f"error, {kind}"] = number(results["accuracy"][kind].get(name))
+        rows.append(row)
+    return f"""Time for one time of {ours}, geometric means over the cases of a group that a library
+took part in, and the largest error of y in float32, in units in the last place:
+
+{table(rows)}"""
+
+
 def speed(results):
     ours = results["ours"]
     lines = [Line(entry, results) for entry in results["cases"]]
@@ -197,6 +223,8 @@ Load when it began {machine["load"]:.2f}; the host's other guests took {machine[
 {", ".join(versions)}.
 """
     ]
+    if results.get("cases"):
+        parts.append(overview(results))
     if missing:
         parts.append(f"Missing: {'; '.join(f'{n} ({why})' for n, why in missing.items())}.\n")
     sections = {"cases": speed, "accuracy": accuracy, "read": read_after, "python": from_python}
