@@ -243,24 +243,6 @@ static void rms_norm_backward(stable_value *stack, uint64_t inputs, uint64_t out
   finish_backward(&call, "TOTLTOL", "layernorm::pytorch_rms_norm_backward", stack, outputs, EMPTY);
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------- */
-
-struct work {
-  layernorm_task task;
-  void *context;
-};
-
-static void run_range(int64_t begin, int64_t end, void *context) {
-  const struct work *work = context;
-  for (int64_t i = begin; i < end; i++) work->task(work->context, i);
-}
-
-static void parallel_for(void *context, int64_t count, layernorm_task task, void *task_context) {
-  (void)context;
-  struct work work = {task, task_context};
-  shim.torch_parallel_for(0, count, 1, run_range, &work);
-}
-
 /* ---- Registration ----------------------------------------------------------------------------- */
 
 struct registered {
@@ -280,8 +262,7 @@ static const char *implement(const char *namespace_name, const struct registered
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* Registers the CPU kernels of layernorm::, and has liblayernorm use PyTorch's threads. To be called
- * once. Returns NULL, or a sentence that says why it cannot be. */
+/* Registers the CPU kernels of layernorm::. To be called once. Returns NULL, or a sentence that says why it cannot be. */
 EXPORT const char *layernorm_torch_start(void) {
   static const struct registered kernels[] = {
       {"layer_norm", own_layer_norm},     {"layer_norm_backward", layer_norm_backward},
@@ -291,7 +272,6 @@ EXPORT const char *layernorm_torch_start(void) {
   library_handle library; /* stays for the life of the process */
   const char *error = load_shim();
   if (!error) error = implement("layernorm", kernels, COUNT(kernels), &library);
-  if (!error) layernorm_set_parallel_for(parallel_for, NULL);
   return error;
 }
 

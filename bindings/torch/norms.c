@@ -57,6 +57,34 @@ static bool is_normalizable(const struct operand *x, const struct shape *shape) 
   return true;
 }
 
+/* ---- Threads ---------------------------------------------------------------------------------- */
+
+struct work {
+  layernorm_task task;
+  void *context;
+};
+
+static void run_range(int64_t begin, int64_t end, void *context) {
+  const struct work *work = context;
+  for (int64_t i = begin; i < end; i++) work->task(work->context, i);
+}
+
+static void torch_parallel_for(void *context, int64_t count, layernorm_task task,
+                               void *task_context) {
+  (void)context;
+  struct work work = {task, task_context};
+  shim.torch_parallel_for(0, count, 1, run_range, &work);
+}
+
+/* The calls of this thread go to PyTorch's threads until leave_torch_threads(), and those of others in
+ * the process where they would go anyway. */
+static void enter_torch_threads(void) {
+  layernorm_set_thread_parallel_for(torch_parallel_for, NULL);
+}
+static void leave_torch_threads(void) { layernorm_set_thread_parallel_for(NULL, NULL); }
+
+/* ---- Calls ------------------------------------------------------------------------------------ */
+
 bool forward(const struct forward *call, tensor_handle results[MAX_RESULTS]) {
   const struct operand x = describe(call->x), residual = describe(call->residual);
   const struct operand weight = describe(call->weight), bias = describe(call->bias);
@@ -98,7 +126,10 @@ bool forward(const struct forward *call, tensor_handle results[MAX_RESULTS]) {
     results[count++] = new_tensor(x.dims, stats_sizes, stats_dtype, &args.mean);
   results[count++] = new_tensor(x.dims, stats_sizes, stats_dtype, &args.rstd);
 
-  if (layernorm_forward(&args) != LAYERNORM_SUCCESS) {
+  enter_torch_threads();
+  const layernorm_status status = layernorm_forward(&args);
+  leave_torch_threads();
+  if (status != LAYERNORM_SUCCESS) {
     delete_all(results, count);
     raise_error(layernorm_last_error());
   }
@@ -172,7 +203,9 @@ bool backward(const struct backward *call, tensor_handle results[3]) {
     results[1] = new_tensor(shape->dims, shape->sizes, param_dtype, &args.dweight);
   if (call->wanted[2]) results[2] = new_tensor(shape->dims, shape->sizes, param_dtype, &args.dbias);
 
+  enter_torch_threads();
   const layernorm_status status = layernorm_backward(&args);
+  leave_torch_threads();
   delete_all(widened, 2);
   if (status != LAYERNORM_SUCCESS) {
     delete_all(results, 3);
