@@ -63,10 +63,12 @@ where A.Compute == T.Compute {
   private func run(_ position: inout RowPosition, rows: Int, _ group: Group<T>) {
     let first = position.row
     var y = position
-    if centers {
-      takeSums(LayerNorm.self, work, &position, rows: rows, group, count)
-    } else {
-      takeSums(RMSNorm.self, work, &position, rows: rows, group, count)
+    for index in 0..<rows {
+      group.x[index] =
+        centers
+        ? takeSums(LayerNorm.self, work, position, group.sums + index, count, ahead: rows)
+        : takeSums(RMSNorm.self, work, position, group.sums + index, count, ahead: rows)
+      position.advance()
     }
     let outOfRange =
       centers
@@ -118,41 +120,32 @@ private struct Group<T: Element> {
   }
 }
 
-/// The sums of a group of rows, and where the rows are then: with anything to add, at
-/// (x + x_bias) + residual, rounded to T, in `sum`, or in y, where it is normalized in place, if the sum is
-/// not wanted.
+/// The sums of a row, and where the row is then: with anything to add, at (x + x_bias) + residual, rounded
+/// to T, in `sum`, or in y, where it is normalized in place, if the sum is not wanted.
 @inline(never)
 private func takeSums<N: Norm, T: Element>(
-  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ position: inout RowPosition, rows: Int,
-  _ group: Group<T>, _ count: Int
-) {
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ position: RowPosition,
+  _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
+) -> UnsafePointer<T> {
+  let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
   let adds =
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
     || work.pointee.sum.data != nil
-  for index in 0..<rows {
-    let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
-    if adds {
-      let sum =
-        position.pointer(ifIn: work.pointee.sum, of: T.self)
-        ?? position.pointer(in: work.pointee.y, of: T.self)
-      let added = AddedRow(
-        x: x, bias: Row(raw: work.pointee.x_bias),
-        residual: Row(raw: position.pointer(ifIn: work.pointee.residual, of: T.self)), sum: sum,
-        ahead: (
-          rows &* Int(work.pointee.x.row_stride), rows &* Int(work.pointee.residual.row_stride)
-        ))
-      reduce(N.self, added, around: NoShift(), count: count, into: group.sums + index)
-      group.x[index] = UnsafePointer(sum)
-    } else {
-      #if LAYERNORM_COMPACT
-        reduce(N.self, x, around: NoShift(), count: count, into: group.sums + index)
-      #else
-        group.sums[index].take(N.self, x, around: NoShift(), count: count)
-      #endif
-      group.x[index] = x.elements
-    }
-    position.advance()
+  guard adds else {
+    reduce(N.self, x, around: NoShift(), count: count, into: sums)
+    return x.elements
   }
+  let sum =
+    position.pointer(ifIn: work.pointee.sum, of: T.self)
+    ?? position.pointer(in: work.pointee.y, of: T.self)
+  let added = AddedRow(
+    x: x, bias: Row(raw: work.pointee.x_bias),
+    residual: Row(raw: position.pointer(ifIn: work.pointee.residual, of: T.self)), sum: sum,
+    ahead: (
+      ahead &* Int(work.pointee.x.row_stride), ahead &* Int(work.pointee.residual.row_stride)
+    ))
+  reduce(N.self, added, around: NoShift(), count: count, into: sums)
+  return UnsafePointer(sum)
 }
 
 /// Finds, and writes where it is wanted, the statistics of a group of rows; gives the rows that do not fit

@@ -128,26 +128,16 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   var vector = Compute.Vector(repeating: .zero)
 }
 
-extension RowSums {
-  /// - Parameter shift: what the row is taken around.
-  @inline(__always)
-  mutating func take<N: Norm, S: RowSource, D: Shift>(
-    _: N.Type, _ row: S, around shift: D, count: Int
-  ) where S.Compute == C, D.Compute == C {
-    var sums = ShiftedSums<N, S, D>(row: row, shift: shift)
-    sums.reduce(count)
-    if N.centers { sum = sums.sum.eight }
-    squares = sums.squares.eight
-  }
-}
-
-/// Where speed matters less than size.
+/// - Parameter result: where the sums go.
 @inline(never)
 func reduce<N: Norm, S: RowSource, D: Shift>(
   _: N.Type, _ row: S, around shift: D, count: Int,
   into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
-  result.pointee.take(N.self, row, around: shift, count: count)
+  var sums = ShiftedSums<N, S, D>(row: row, shift: shift)
+  sums.reduce(count)
+  if N.centers { result.pointee.sum = sums.sum.eight }
+  result.pointee.squares = sums.squares.eight
 }
 
 private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
