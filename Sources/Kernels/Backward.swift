@@ -91,14 +91,26 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
         continues = true
         return
       }
-      // In the order of the rows, since that of the sums depends on it.
-      for index in 0..<rows {
-        if good >> UInt32(index) & 1 != 0 {
-          finish(index, index &+ 1, group, scalars)
+      // In the order of the rows, since that of the sums depends on it. Four that are all in range stay
+      // together, whatever else is in the group: how many rows it has must not matter.
+      var four = 0
+      while four < rows {
+        let end = min(four &+ 4, rows)
+        let inFour = (1 << UInt32(end) &- 1) & ~(1 << UInt32(four) &- 1) as UInt32
+        if good & inFour == inFour {
+          finish(four, end, group, scalars)
+          continues = true
         } else {
-          finishScaled(group[index], first &+ index)
+          for index in four..<end {
+            if good >> UInt32(index) & 1 != 0 {
+              finish(index, index &+ 1, group, scalars)
+            } else {
+              finishScaled(group[index], first &+ index)
+            }
+            continues = true
+          }
         }
-        continues = true
+        four = end
       }
     }
   }
