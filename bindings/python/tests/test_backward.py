@@ -11,6 +11,7 @@ from layernorm import (
     rms_norm,
     rms_norm_backward,
 )
+from ml_dtypes import bfloat16
 from reference import DTYPES, normal, same_bits
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -338,3 +339,14 @@ def test_no_elements(dtype, norm, shape):
         **({"dbias": False} if norm == "layer" else {}),
     )
     assert same_bits(results[1], kept)
+
+
+def test_a_row_out_of_range_splits_no_sums():
+    """1024 columns are taken in groups of eight rows as they are, and of four through buffers."""
+    dy, x = normal((16, 1024), bfloat16), normal((16, 1024), bfloat16, 1)
+    x[5] = (x[5].astype(np.float32) * 1e30).astype(bfloat16)
+    weight = normal(1024, bfloat16, 2)
+    wide = np.empty((16, 2048), bfloat16)
+    wide[:, ::2] = x
+    as_they_are = layer_norm_backward(dy, x, None, weight)
+    assert_same(layer_norm_backward(dy, wide[:, ::2], None, weight), as_they_are)
