@@ -3,12 +3,20 @@
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
+from jax.lax import stop_gradient
 
 DTYPES = [jnp.dtype(dtype) for dtype in ("float32", "float64", "float16", "bfloat16")]
 
 
 def _wide(array):
     return None if array is None else array.astype(jnp.float64)
+
+
+def _centered(x, axis):
+    """x without its mean, which layer norm takes away in any case: float64's rounding of the mean,
+    which is of the size of x and not of what is left of it, stays out of the reference."""
+    x = _wide(x)
+    return x - stop_gradient(x.mean(axis, keepdims=True))
 
 
 def layer_norm(x, weight=None, bias=None, *, axis=-1, eps=1e-5):
@@ -22,7 +30,7 @@ def layer_norm(x, weight=None, bias=None, *, axis=-1, eps=1e-5):
         use_fast_variance=False,
     )
     given = {name: param for name, param in params.items() if param is not None}
-    return module.apply({"params": given}, _wide(x))
+    return module.apply({"params": given}, _centered(x, axis))
 
 
 def rms_norm(x, weight=None, *, axis=-1, eps=1e-5):
