@@ -38,7 +38,7 @@ typedef struct ln_backward_work {
   double eps;
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
-  int32_t is_coarse;       /* dweight and dbias are rounded to 16 bits in the end */
+  int32_t is_coarse;       /* dy has 16 bits where it comes from */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   const void *weight;      /* in the compute type, any offset added */
   const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */

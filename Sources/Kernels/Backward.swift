@@ -6,41 +6,36 @@ func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
   _ sums: UnsafeMutableRawPointer?, _ continues: Int32
 ) where T.Compute: Element {
-  let work = work.unsafelyUnwrapped
-  if work.pointee.is_coarse != 0 {
-    var rows = BackwardRows<T, CoarsePrecision>(work, sums, continues: continues != 0)
-    rows.run(Int(begin), Int(end))
-  } else {
-    var rows = BackwardRows<T, FinePrecision>(work, sums, continues: continues != 0)
-    rows.run(Int(begin), Int(end))
-  }
+  let rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, continues: continues != 0)
+  rows.run(Int(begin), Int(end))
 }
 
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
-/// and one along the columns, through all rows of the group, for dx, dweight and dbias. So weight and the
-/// sums over rows are read once for all of them.
-private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: Element {
+/// and one along each pair of rows for dx, dweight and dbias.
+private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
 
   private let work: UnsafePointer<ln_backward_work>
   private let weight: Row<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
+  /// For 16-bit rows: what a pair gives to dweight and dbias is added up in the compute type before it goes
+  /// on in twice the precision.
+  private var isCoarse: Bool { T.isCoarse || work.pointee.is_coarse != 0 }
   private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
-  /// Whether the sums hold those of earlier rows.
-  private var continues: Bool
 
+  /// - Parameter continues: whether the sums hold those of earlier rows.
   init(
     _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, continues: Bool
   ) {
     self.work = work
-    self.continues = continues
     weight = Row(work.pointee.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
     let count = Int(work.pointee.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
+    if !continues { self.sums?.clear() }
   }
 
   /// Where a row of a group is, and what is known of it.
@@ -51,8 +46,8 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
     let dx: UnsafeMutablePointer<T>?
   }
 
-  @inline(never) mutating func run(_ begin: Int, _ end: Int) {
-    // A multiple of four, over which coarse sums go.
+  @inline(never) func run(_ begin: Int, _ end: Int) {
+    // An even number, for pairs.
     let group =
       rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
       ? rowsPerGroup : rowsPerGroup / 2
@@ -69,7 +64,7 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
     }
   }
 
-  private mutating func run(
+  private func run(
     _ position: inout RowPosition, rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
     _ group: UnsafeMutablePointer<GroupRow>
   ) {
@@ -86,31 +81,20 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
     var scalars = self.scalars(first, rows, sums, group, &isInRange)
     let good = isInRange.bits(rows: rows)
     withUnsafePointer(to: &scalars) { scalars in
-      if good == 1 << UInt32(rows) &- 1 {
-        finish(0, rows, group, scalars)
-        continues = true
-        return
-      }
-      // In the order of the rows, since that of the sums depends on it. Four that are all in range stay
-      // together, whatever else is in the group: how many rows it has must not matter.
-      var four = 0
-      while four < rows {
-        let end = min(four &+ 4, rows)
-        let inFour = (1 << UInt32(end) &- 1) & ~(1 << UInt32(four) &- 1) as UInt32
-        if good & inFour == inFour {
-          finish(four, end, group, scalars)
-          continues = true
+      let ahead = rows &* Int(work.pointee.x.row_stride)
+      // In the order of the rows, since that of the sums depends on it.
+      var index = 0
+      while index < rows {
+        if good >> UInt32(index) & 1 == 0 {
+          finishScaled(group[index], first &+ index)
+          index &+= 1
+        } else if index & 1 == 0 && good >> UInt32(index) & 2 != 0 {
+          finish(group, index, index &+ 1, scalars, ahead: ahead)
+          index &+= 2
         } else {
-          for index in four..<end {
-            if good >> UInt32(index) & 1 != 0 {
-              finish(index, index &+ 1, group, scalars)
-            } else {
-              finishScaled(group[index], first &+ index)
-            }
-            continues = true
-          }
+          finish(group, index, index, scalars, ahead: ahead)
+          index &+= 1
         }
-        four = end
       }
     }
   }
@@ -194,89 +178,125 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
 
   // MARK: dx, dweight and dbias
 
-  /// Of the rows first ..< end of a group.
+  /// Of two rows of a group, or of one, which is then named twice.
+  @inline(never)
   private func finish(
-    _ first: Int, _ end: Int, _ group: UnsafePointer<GroupRow>,
-    _ scalars: UnsafePointer<GradientScalars<C>>
+    _ group: UnsafePointer<GroupRow>, _ first: Int, _ second: Int,
+    _ scalars: UnsafePointer<GradientScalars<C>>, ahead: Int
   ) {
+    let pair = RowPair(
+      a: group[first], b: group[second], isPair: first != second,
+      gradientOfA: RowGradient(scalars, row: first), gradientOfB: RowGradient(scalars, row: second))
     let width = C.Vector.width
     let wholeEnd = count &- count % width
-    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: rowsPerGroup) { last in
-      // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
-      if wholeEnd < count {
-        finish(
-          first, end, group, scalars, weight: weight.loadLast(of: count), entry: wholeEnd / width,
-          load: { Row<T, C>($0).loadLast(of: count) }, store: { last[$0] = $1 })
-      }
-      var column = 0
+    // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
+    var last = (a: C.Vector(repeating: .zero), b: C.Vector(repeating: .zero))
+    if wholeEnd < count { last = terms(pair, wholeEnd, isLast: true) }
+    var column = 0
+    if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
+      // What nearly every pair is: the same as below without a question for each vector.
       while column < wholeEnd {
-        finish(
-          first, end, group, scalars, weight: weight.load(column), entry: column / width,
-          load: { Row<T, C>($0).load(column) },
-          store: { C.store($1, to: group[$0].dx.unsafelyUnwrapped + column) })
+        let weight = weight.load(column)
+        let dyOfA = Row<T, C>(pair.a.dy).load(column)
+        let dyOfB = Row<T, C>(pair.b.dy).load(column)
+        let a = pair.gradientOfA.terms(Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight)
+        let b = pair.gradientOfB.terms(Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight)
+        ln_prefetch(pair.a.x + (column &+ ahead))
+        ln_prefetch(pair.b.x + (column &+ ahead))
+        ln_prefetch(pair.a.dy + (column &+ ahead))
+        ln_prefetch(pair.b.dy + (column &+ ahead))
+        C.store(a.dx, to: dxOfA + column)
+        C.store(b.dx, to: dxOfB + column)
+        if isCoarse {
+          sums.dweight(at: column).pointee.add(
+            (dyOfA * a.normalized).adding(dyOfB, times: b.normalized))
+          sums.dbias(at: column).pointee.add(dyOfA + dyOfB)
+        } else {
+          sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
+          sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
+          sums.dbias(at: column).pointee.add(dyOfA)
+          sums.dbias(at: column).pointee.add(dyOfB)
+        }
         column &+= width
       }
-      if wholeEnd < count && work.pointee.dx.data != nil {
-        for index in first..<end {
-          let dx = group[index].dx.unsafelyUnwrapped
-          storeLast(last[index], as: C.self, of: count, to: dx)
-        }
-      }
     }
+    while column < wholeEnd {
+      let dx = terms(pair, column, isLast: false)
+      if let into = pair.a.dx { C.store(dx.a, to: into + column) }
+      if pair.isPair, let into = pair.b.dx { C.store(dx.b, to: into + column) }
+      column &+= width
+    }
+    guard wholeEnd < count else { return }
+    if let into = pair.a.dx { storeLast(last.a, as: C.self, of: count, to: into) }
+    if pair.isPair, let into = pair.b.dx { storeLast(last.b, as: C.self, of: count, to: into) }
   }
 
-  /// One vector of columns.
+  private struct RowPair {
+    let a: GroupRow
+    let b: GroupRow
+    let isPair: Bool
+    let gradientOfA: RowGradient<C>
+    let gradientOfB: RowGradient<C>
+  }
+
+  /// A vector of columns: adds to their entry of the sums, and gives dx.
+  ///
+  /// - Parameter isLast: the vector that ends with the rows.
   @inline(__always)
-  private func finish(
-    _ first: Int, _ end: Int, _ group: UnsafePointer<GroupRow>,
-    _ scalars: UnsafePointer<GradientScalars<C>>, weight: C.Vector, entry: Int,
-    load: (UnsafePointer<T>) -> C.Vector, store: (_ row: Int, _ dx: C.Vector) -> Void
-  ) {
-    var dweight = ParameterSums<C>.Entry()
-    var dbias = ParameterSums<C>.Entry()
-    if let sums, continues {
-      dweight = sums.dweight[entry]
-      dbias = sums.dbias[entry]
-    }
-    let adds = work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
-    let wantsDX = work.pointee.dx.data != nil
-    let ahead = (end &- first) &* Int(work.pointee.x.row_stride) &+ entry &* C.Vector.width
-    var index = first
-    while index < end {
-      var ofRows = (dweight: C.Vector(repeating: .zero), dbias: C.Vector(repeating: .zero))
-      let stop = P.isCoarse ? min(end, (index | 3) &+ 1) : end
-      while index < stop {
-        let row = group + index
-        ln_prefetch(row.pointee.dy + ahead)
-        ln_prefetch(row.pointee.x + ahead)
-        let dy = load(row.pointee.dy)
-        var (dx, normalized) = RowGradient(scalars, row: index)
-          .terms(load(row.pointee.x), dy, weight: weight)
-        if P.isCoarse {
-          ofRows.dweight = ofRows.dweight.adding(dy, times: normalized)
-          ofRows.dbias = ofRows.dbias + dy
-        } else {
-          dweight.add(dy, times: normalized)
-          dbias.add(dy)
-        }
-        if adds {
-          if let dsum = row.pointee.dsum { dx = dx + load(dsum) }
-          if work.pointee.accumulates_dx != 0, let old = row.pointee.dx {
-            dx = dx + load(UnsafePointer(old))
-          }
-        }
-        if wantsDX { store(index, dx) }
-        index &+= 1
-      }
-      if P.isCoarse {
-        dweight.add(ofRows.dweight)
-        dbias.add(ofRows.dbias)
-      }
-    }
+  private func terms(_ pair: RowPair, _ column: Int, isLast: Bool) -> (a: C.Vector, b: C.Vector) {
+    let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
+    let dyOfA = load(pair.a.dy, column, isLast: isLast)
+    let a = pair.gradientOfA.terms(
+      load(pair.a.x, column, isLast: isLast), dyOfA, weight: weight)
+    var dx = (a: a.dx, b: a.dx)
+    let dyOfB = load(pair.b.dy, column, isLast: isLast)
+    let b = pair.gradientOfB.terms(
+      load(pair.b.x, column, isLast: isLast), dyOfB, weight: weight)
+    if pair.isPair { dx.b = b.dx }
     if let sums {
-      sums.dweight[entry] = dweight
-      sums.dbias[entry] = dbias
+      if isCoarse {
+        var dweight = dyOfA * a.normalized
+        var dbias = dyOfA
+        if pair.isPair {
+          dweight = dweight.adding(dyOfB, times: b.normalized)
+          dbias = dbias + dyOfB
+        }
+        sums.dweight(at: column).pointee.add(dweight)
+        sums.dbias(at: column).pointee.add(dbias)
+      } else {
+        sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
+        sums.dbias(at: column).pointee.add(dyOfA)
+        if pair.isPair {
+          sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
+          sums.dbias(at: column).pointee.add(dyOfB)
+        }
+      }
     }
+    if adds {
+      dx.a = add(to: dx.a, of: pair.a, column, isLast: isLast)
+      dx.b = add(to: dx.b, of: pair.b, column, isLast: isLast)
+    }
+    return dx
+  }
+
+  @inline(__always)
+  private func load(_ row: UnsafePointer<T>, _ column: Int, isLast: Bool) -> C.Vector {
+    isLast ? Row<T, C>(row).loadLast(of: count) : Row<T, C>(row).load(column)
+  }
+
+  /// Whether anything is added to dx.
+  @inline(__always) private var adds: Bool {
+    work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
+  }
+
+  @inline(__always)
+  private func add(to dx: C.Vector, of row: GroupRow, _ column: Int, isLast: Bool) -> C.Vector {
+    var dx = dx
+    if let dsum = row.dsum { dx = dx + load(dsum, column, isLast: isLast) }
+    if work.pointee.accumulates_dx != 0, let old = row.dx {
+      dx = dx + load(UnsafePointer(old), column, isLast: isLast)
+    }
+    return dx
   }
 
   // MARK: Rows out of range
@@ -287,7 +307,6 @@ private struct BackwardRows<T: Element, P: GradientPrecision> where T.Compute: E
       let given: C.Rows = load(given, index, 1)
       if isUsable(given).bits(rows: 1) != 0 { usableRstd = C.Wide(given).doubles[0] }
     }
-    if !continues { sums?.clear() }
     let accumulated = work.pointee.accumulates_dx != 0 ? row.dx : nil
     ScaledBackward(
       work: work, sums: sums, x: AnyRow(row.x), dy: AnyRow(row.dy),

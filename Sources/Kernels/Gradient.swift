@@ -11,9 +11,9 @@ import CShims
 struct GradientScalars<C: ComputeScalar> {
   private var center: C.Rows
   private let rstd: C.Rows
-  private let rstdLow: C.Rows
   /// -(mean - center) * rstd
   private let offset: C.Rows
+  private let rstdLow: C.Rows
   /// sum(g) / n
   private let meanOfG: C.Rows
   /// -sum(g * x^) / n
@@ -39,9 +39,9 @@ struct GradientScalars<C: ComputeScalar> {
     let wideCenter = C.Wide(center)
     var meanOfG = zero
     var low = zero
+    var offset = zero
     self.center = center
     if centers { meanOfG = C.Wide.totals(rows: rows) { sums[$0].g } * reciprocalCount }
-    var offset = zero
     if let mean {
       low = mean.pointee - wideCenter
       offset = zero - low * rstd
@@ -70,32 +70,26 @@ struct GradientScalars<C: ComputeScalar> {
   }
 }
 
-/// How exactly dweight and dbias are summed up.
-protocol GradientPrecision {
-  /// For results of 16 bits: terms are added up in the compute type over four rows before they go on in
-  /// twice the precision.
-  static var isCoarse: Bool { get }
-}
-
-enum FinePrecision: GradientPrecision {
-  @inline(__always) static var isCoarse: Bool { false }
-}
-
-enum CoarsePrecision: GradientPrecision {
-  @inline(__always) static var isCoarse: Bool { true }
-}
-
-/// The scalars of one row of a group, in memory: those of all rows would not fit the registers.
+/// Those of one row, each in every lane of a vector.
 struct RowGradient<C: ComputeScalar> {
-  private let scalars: UnsafePointer<C>
+  private let center: C.Vector
+  private let rstd: C.Vector
+  private let offset: C.Vector
+  private let rstdLow: C.Vector
+  private let meanOfG: C.Vector
+  private let slope: C.Vector
+  private let outerRstd: C.Vector
 
+  /// Read from memory one by one: out of registers, a lane whose number is not constant is slow.
   @inline(__always) init(_ group: UnsafePointer<GradientScalars<C>>, row: Int) {
-    scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
-  }
-
-  /// The one at a place in `GradientScalars`, in every lane.
-  @inline(__always) private func vector(_ place: Int) -> C.Vector {
-    C.Vector(repeating: scalars[place &* rowsPerGroup])
+    let scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
+    center = C.Vector(repeating: scalars[0])
+    rstd = C.Vector(repeating: scalars[rowsPerGroup])
+    offset = C.Vector(repeating: scalars[2 &* rowsPerGroup])
+    rstdLow = C.Vector(repeating: scalars[3 &* rowsPerGroup])
+    meanOfG = C.Vector(repeating: scalars[4 &* rowsPerGroup])
+    slope = C.Vector(repeating: scalars[5 &* rowsPerGroup])
+    outerRstd = C.Vector(repeating: scalars[6 &* rowsPerGroup])
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.
@@ -103,12 +97,10 @@ struct RowGradient<C: ComputeScalar> {
   func terms(
     _ x: C.Vector, _ dy: C.Vector, weight: C.Vector
   ) -> (dx: C.Vector, normalized: C.Vector) {
-    let deviation = x - vector(0)
-    let normalized = vector(3)
-      .adding(deviation, times: vector(2))
-      .adding(deviation, times: vector(1))
-    let projected = (dy * weight - vector(4)).adding(normalized, times: vector(5))
-    return (projected * vector(6), normalized)
+    let deviation = x - center
+    let normalized = offset.adding(deviation, times: rstdLow).adding(deviation, times: rstd)
+    let projected = (dy * weight - meanOfG).adding(normalized, times: slope)
+    return (projected * outerRstd, normalized)
   }
 }
 

@@ -6,15 +6,30 @@ import CShims
 struct ParameterSums<C: ComputeScalar> {
   typealias Entry = C.Wide.LaneSums
 
-  let dweight: UnsafeMutablePointer<Entry>
-  let dbias: UnsafeMutablePointer<Entry>
-
+  private let dweight: UnsafeMutablePointer<Entry>
+  private let dbias: UnsafeMutablePointer<Entry>
   private let entries: Int
 
   @inline(__always) init(_ memory: UnsafeMutableRawPointer, count: Int) {
     entries = (count &+ C.Vector.width &- 1) / C.Vector.width
     dweight = memory.assumingMemoryBound(to: Entry.self)
     dbias = dweight + entries
+  }
+
+  /// The entry that begins with a column.
+  @inline(__always) func dweight(at column: Int) -> UnsafeMutablePointer<Entry> {
+    entry(of: dweight, at: column)
+  }
+  @inline(__always) func dbias(at column: Int) -> UnsafeMutablePointer<Entry> {
+    entry(of: dbias, at: column)
+  }
+
+  @inline(__always)
+  private func entry(
+    of entries: UnsafeMutablePointer<Entry>, at column: Int
+  ) -> UnsafeMutablePointer<Entry> {
+    let bytes = column &* (MemoryLayout<Entry>.stride / C.Vector.width)
+    return (UnsafeMutableRawPointer(entries) + bytes).assumingMemoryBound(to: Entry.self)
   }
 
   func clear() {

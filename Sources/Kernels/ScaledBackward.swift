@@ -54,10 +54,10 @@ struct ScaledBackward<C: ComputeScalar> {
       if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
       return (terms.dx, terms.normalized, dy)
     }
-    func take(_ terms: Terms, endingAt end: Int, entry: Int, part: Int) {
+    func take(_ terms: Terms, endingAt end: Int, entryAt column: Int, part: Int) {
       if let dx { dx.store(terms.dx, endingAt: end) }
-      sums?.dweight[entry].add(doubles: terms.dy * terms.normalized, part: part)
-      sums?.dbias[entry].add(doubles: terms.dy, part: part)
+      sums?.dweight(at: column).pointee.add(doubles: terms.dy * terms.normalized, part: part)
+      sums?.dbias(at: column).pointee.add(doubles: terms.dy, part: part)
     }
     let parts = C.Vector.width / 8
     let wholeEnd = count &- count % C.Vector.width
@@ -68,13 +68,12 @@ struct ScaledBackward<C: ComputeScalar> {
     let first = hasBefore ? terms(endingAt: before) : last
     var end = 8
     while end <= wholeEnd {
-      let index = (end &- 8) / 8
-      take(terms(endingAt: end), endingAt: end, entry: index / parts, part: index % parts)
+      let part = (end / 8 &- 1) % parts
+      take(terms(endingAt: end), endingAt: end, entryAt: end &- 8 &* (part &+ 1), part: part)
       end &+= 8
     }
     guard wholeEnd < count else { return }
-    let entry = wholeEnd / C.Vector.width
-    if hasBefore { take(first, endingAt: before, entry: entry, part: 0) }
-    take(last, endingAt: count, entry: entry, part: parts &- 1)
+    if hasBefore { take(first, endingAt: before, entryAt: wholeEnd, part: 0) }
+    take(last, endingAt: count, entryAt: wholeEnd, part: parts &- 1)
   }
 }

@@ -58,8 +58,7 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      is_coarse: norm.paramType.size == 2 ? 1 : 0, dy: dy.kernelRows,
-      x: x.kernelRows,
+      is_coarse: dy.dtype.size == 2 ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
@@ -212,7 +211,7 @@ struct BackwardPlan {
 struct RowBlocks {
   let count: Int64
   private let rows: Int64
-  private static let unit: Int64 = 16
+  private static let unit: Int64 = 64
   private static let largestCount: Int64 = 64
 
   init(rows: Int64) {
