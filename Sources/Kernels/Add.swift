@@ -12,7 +12,7 @@ func add<C: ComputeScalar & Element>(
     residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
     ahead: (0, 0))
   let width = C.Vector.width
-  let wholeEnd = count &- count % width
+  let wholeEnd = C.Vector.whole(count)
   var index = 0
   while index < wholeEnd {
     _ = row.load(index)

@@ -188,7 +188,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       a: group[first], b: group[second], isPair: first != second,
       gradientOfA: RowGradient(scalars, row: first), gradientOfB: RowGradient(scalars, row: second))
     let width = C.Vector.width
-    let wholeEnd = count &- count % width
+    let wholeEnd = C.Vector.whole(count)
     // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
     var last = (a: C.Vector(repeating: .zero), b: C.Vector(repeating: .zero))
     if wholeEnd < count { last = terms(pair, wholeEnd, isLast: true) }

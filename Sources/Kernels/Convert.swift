@@ -61,8 +61,8 @@ private struct Conversion<Source: Element, Destination: Element, C: ComputeScala
       copy(0, rows, from: 0)
       return
     }
-    let wholeRows = rows &- rows % width
-    let wholeCols = cols &- cols % width
+    let wholeRows = C.Vector.whole(rows)
+    let wholeCols = C.Vector.whole(cols)
     withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 2 &* width) { buffer in
       var row = 0
       while row < wholeRows {

@@ -19,6 +19,12 @@ protocol ComputeVector {
   func interleavedHigh(with other: Self) -> Self
 }
 
+extension ComputeVector {
+  /// `count` less what is left after whole vectors. The width is a power of two; a division by it, where
+  /// the code is built for size, would be one.
+  @inline(__always) static func whole(_ count: Int) -> Int { count & (0 &- width) }
+}
+
 extension SIMD16<Float>: ComputeVector {
   @inline(__always) static var width: Int { 16 }
 
@@ -125,7 +131,7 @@ extension Float: ComputeScalar {
     T.storeFloat(scalar, to: destination)
   }
 
-  @inline(__always) static var bytesPerGroup: Int { 16384 }
+  @inline(__always) static var bytesPerGroup: Int { 12288 }
   @inline(__always) static var largestMeanSquare: Double { .infinity }
   @inline(__always) static var smallestVariance: Double { 0x1p-100 }
   @inline(__always) static var smallestEps: Double { 0x1p-70 }

@@ -102,14 +102,14 @@ struct Normalization<N: Norm, A: Affine> {
   /// its ends not to matter.
   @inline(__always)
   static func canStream<Y: Element>(_ y: UnsafeMutablePointer<Y>, count: Int) -> Bool {
-    !A.isRare && (count >= 1024 || misalignment(y) == 0 && count % C.Vector.width == 0)
+    !A.isRare && (count >= 1024 || misalignment(y) == 0 && C.Vector.whole(count) == count)
   }
 
   /// Elements from y to the next multiple of a vector's size.
   @inline(__always)
   private static func misalignment<Y: Element>(_ y: UnsafeMutablePointer<Y>) -> Int {
     let bytes = UInt(C.Vector.width &* MemoryLayout<Y>.stride)
-    return Int((bytes &- UInt(bitPattern: y) % bytes) % bytes) / MemoryLayout<Y>.stride
+    return Int((0 &- UInt(bitPattern: y)) & (bytes &- 1)) / MemoryLayout<Y>.stride
   }
 
   /// The same past the caches, for a y that is apart from x and too large to stay in them.

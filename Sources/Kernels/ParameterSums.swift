@@ -45,33 +45,35 @@ func join<C: ComputeScalar & Element>(
 ) where C.Compute == C {
   let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
   let count = Int(cols)
-  func total(_ index: Int, _ block: Int) -> UnsafeMutablePointer<C.Wide.LaneSums> {
+  func total(_ entry: Int, _ block: Int) -> UnsafeMutablePointer<C.Wide.LaneSums> {
     (sums.unsafelyUnwrapped + block &* Int(blockBytes))
-      .assumingMemoryBound(to: C.Wide.LaneSums.self) + index
+      .assumingMemoryBound(to: C.Wide.LaneSums.self) + entry
   }
   /// Pairs of blocks, then pairs of pairs, and so on.
-  @inline(__always) func joined(_ index: Int, plus old: C.Vector) -> C.Vector {
+  @inline(__always) func joined(_ entry: Int, plus old: C.Vector) -> C.Vector {
     var distance = 1
     while distance < Int(blocks) {
       var block = 0
       while block &+ distance < Int(blocks) {
-        total(index, block).pointee.add(total(index, block &+ distance).pointee)
+        total(entry, block).pointee.add(total(entry, block &+ distance).pointee)
         block &+= 2 &* distance
       }
       distance &*= 2
     }
-    if accumulates != 0 { total(index, 0).pointee.add(old) }
-    return total(index, 0).pointee.narrow
+    if accumulates != 0 { total(entry, 0).pointee.add(old) }
+    return total(entry, 0).pointee.narrow
   }
   let width = C.Vector.width
   let row = Row<C, C>(UnsafePointer(gradient))
   let lastOld = row.loadLast(of: count)
   var index = 0
+  var entry = 0
   while index &+ width <= count {
-    C.store(joined(index / width, plus: row.load(index)), to: gradient + index)
+    C.store(joined(entry, plus: row.load(index)), to: gradient + index)
     index &+= width
+    entry &+= 1
   }
   if index < count {
-    storeLast(joined(index / width, plus: lastOld), as: C.self, of: count, to: gradient)
+    storeLast(joined(entry, plus: lastOld), as: C.self, of: count, to: gradient)
   }
 }

@@ -39,7 +39,7 @@ extension RowReduction {
 
   @inline(__always) mutating func reduce(_ count: Int) {
     let width = Self.width
-    let wholeEnd = count &- count % width
+    let wholeEnd = Compute.Vector.whole(count)
     guard wholeEnd > 0 else {
       add(short: count)
       return

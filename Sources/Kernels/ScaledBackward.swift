@@ -60,7 +60,7 @@ struct ScaledBackward<C: ComputeScalar> {
       sums?.dbias(at: column).pointee.add(doubles: terms.dy, part: part)
     }
     let parts = C.Vector.width / 8
-    let wholeEnd = count &- count % C.Vector.width
+    let wholeEnd = C.Vector.whole(count)
     // The vectors that end with the row, and, of two parts, the one before: before any is stored.
     let before = count &- 8
     let last = terms(endingAt: count)
