@@ -31,7 +31,7 @@ struct BackwardPlan {
     blocks = RowBlocks(rows: norm.allRows)
     let (blockRows, _) = blocks.largest.multipliedReportingOverflow(by: norm.cols)
     partition = try Partition(
-      blocks.count, bytes: blockRows &* (x.dtype.size + 2 * dy.dtype.size))
+      blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
     let lanes = 64 / compute.size
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
     joins = try Partition(2, bytes: blocks.count &* sumBytes)
