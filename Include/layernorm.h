@@ -240,13 +240,26 @@ typedef enum layernorm_dtype {
 
 typedef enum layernorm_norm {
   LAYERNORM_NORM_LAYER = 0,
-  LAYERNORM_NORM_RMS = 1 /* has no mean */
+  LAYERNORM_NORM_RMS = 1, /* has no mean */
+  /* AdaNorm (Xu et al. 2019, arXiv:1911.07013): y = C * (1 - k * x^) * x^ with the x^ of layer norm, C =
+   * ada_scale and k = ada_slope. Backward takes the factor C * (1 - k * x^) for a constant: g = dy * C *
+   * (1 - k * x^) in the formula of dx. Has no weight and no bias. */
+  LAYERNORM_NORM_ADA = 2
 } layernorm_norm;
 
 /* Bits of `flags`. */
 #define LAYERNORM_FLAG_WEIGHT_OFFSET 1u     /* 1 + weight takes the place of weight, as in Gemma */
 #define LAYERNORM_FLAG_ACCUMULATE_DX 2u     /* backward adds to dx and does not assign it */
 #define LAYERNORM_FLAG_ACCUMULATE_PARAMS 4u /* backward adds to dweight and dbias */
+/* DetachNorm (Xu et al. 2019, arXiv:1911.07013): backward takes mean, or rstd, or with both bits both,
+ * for constants. Without the term of what is detached,
+ *
+ *     dx = rstd * (g - sum(g) / cols - x^ * sum(g * x^) / cols)
+ *
+ * becomes the gradient; with both, dx = rstd * g. dweight and dbias are the same. RMSNorm has no mean to
+ * detach. */
+#define LAYERNORM_FLAG_DETACH_MEAN 8u  /* leaves out sum(g) / cols */
+#define LAYERNORM_FLAG_DETACH_RSTD 16u /* leaves out x^ * sum(g * x^) / cols */
 
 /* Arguments of layernorm_forward(). Begin with LAYERNORM_FORWARD_ARGS_INIT; a field that is zero
  * has its default.
@@ -259,7 +272,10 @@ typedef enum layernorm_norm {
  * With residual or x_bias, sum = (x + x_bias) + residual, rounded to x_dtype, is what is normalized.
  *
  * The computation is in float64 if x_dtype is float64, else in float32, whatever the other
- * dtypes; a wider weight or bias is rounded first, and so is eps. */
+ * dtypes; a wider weight or bias is rounded first, and so are eps, ada_scale and ada_slope.
+ *
+ * ada_scale and ada_slope came later: a struct_size that ends before them has the defaults of
+ * LAYERNORM_FORWARD_ARGS_INIT, C = 1 and k = 0.1. */
 typedef struct layernorm_forward_args {
   size_t struct_size;              /* sizeof(layernorm_forward_args) */
   double eps;                      /* 0 or more, finite */
@@ -285,13 +301,15 @@ typedef struct layernorm_forward_args {
   const void *x_bias;              /* [cols], contiguous: the bias of the layer before; or NULL */
   void *sum;                       /* [batch][rows][cols], or NULL: not wanted */
   const int64_t *sum_strides;      /* 3 strides, or NULL: contiguous */
+  double ada_scale;                /* C of LAYERNORM_NORM_ADA: finite, not 0 */
+  double ada_slope;                /* k of LAYERNORM_NORM_ADA: finite */
 } layernorm_forward_args;
 
 #define LAYERNORM_FORWARD_ARGS_INIT                                                                \
   {                                                                                                \
     sizeof(layernorm_forward_args), 1e-5, 0, LAYERNORM_NORM_LAYER, LAYERNORM_DTYPE_DEFAULT,        \
         LAYERNORM_DTYPE_DEFAULT, LAYERNORM_DTYPE_DEFAULT, 0, 0, 0, NULL, NULL, NULL, NULL, NULL,   \
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                                             \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1.0, 0.1                                   \
   }
 
 /* The norm described by `args`.
@@ -335,13 +353,15 @@ typedef struct layernorm_backward_args {
   const int64_t *dx_strides;   /* 3 strides, or NULL: contiguous */
   void *dweight;               /* [cols], contiguous, or NULL: not wanted */
   void *dbias;                 /* [cols], contiguous, or NULL: not wanted */
+  double ada_scale;            /* as in layernorm_forward_args */
+  double ada_slope;            /* as in layernorm_forward_args */
 } layernorm_backward_args;
 
 #define LAYERNORM_BACKWARD_ARGS_INIT                                                               \
   {                                                                                                \
     sizeof(layernorm_backward_args), 1e-5, 0, LAYERNORM_NORM_LAYER, LAYERNORM_DTYPE_DEFAULT,       \
         LAYERNORM_DTYPE_DEFAULT, LAYERNORM_DTYPE_DEFAULT, 0, 0, 0, NULL, NULL, NULL, NULL, NULL,   \
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                                             \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1.0, 0.1                                   \
   }
 
 /* The gradients described by `args`; formulas as at layernorm_backward_f32() and

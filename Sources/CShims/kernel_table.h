@@ -27,6 +27,8 @@ typedef struct ln_forward_work {
   const void *x_bias; /* NULL: zeros */
   void *mean;         /* NULL: not wanted */
   void *rstd;         /* NULL: not wanted */
+  double ada_scale;   /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
+  double ada_slope;   /* k of AdaNorm */
 } ln_forward_work;
 
 /* Normalizes the rows begin ..< end. */
@@ -39,6 +41,8 @@ typedef struct ln_backward_work {
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
   int32_t is_coarse;       /* dy has 16 bits where it comes from */
+  int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
+  int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   const void *weight;      /* in the compute type, any offset added */
   const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */
@@ -64,6 +68,11 @@ typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
                               void *sum);
 
+/* Multiplies `cols` elements of a gradient by scale * (1 - slope * normalized); and what follows them in
+ * their last 64 bytes, which both rows have as memory. */
+typedef void (*ln_ada_kernel)(int64_t cols, double scale, double slope, const void *normalized,
+                              void *gradient);
+
 /* Elements [rows][cols]; strides in elements. */
 typedef struct ln_matrix {
   void *data;
@@ -87,6 +96,7 @@ typedef struct ln_kernel_table {
   ln_backward_kernel backward_f32, backward_f64, backward_f16, backward_bf16;
   ln_join_kernel join_f32, join_f64;
   ln_add_kernel add_f32, add_f64;
+  ln_ada_kernel ada_f32, ada_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */
 } ln_kernel_table;

@@ -117,8 +117,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     }
     isInRange = isUsable(rstd)
     return GradientScalars(
-      centers: centers, rows: rows, sums, reciprocalCount: reciprocalCount, center: center,
-      mean: nil, rstd: C.Wide(rstd), outerRstd: rstd, isInRange: &isInRange)
+      work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: nil,
+      rstd: C.Wide(rstd), outerRstd: rstd, isInRange: &isInRange)
   }
 
   /// The same with the statistics of x found first.
@@ -152,8 +152,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
     return withUnsafePointer(to: moments.mean) { mean in
       GradientScalars(
-        centers: centers, rows: rows, sums, reciprocalCount: reciprocalCount, center: center,
-        mean: mean, rstd: rstd, outerRstd: rstd.narrow, isInRange: &isInRange)
+        work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: mean,
+        rstd: rstd, outerRstd: rstd.narrow, isInRange: &isInRange)
     }
   }
 

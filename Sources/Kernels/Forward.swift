@@ -86,6 +86,10 @@ where A.Compute == T.Compute {
           weight: AnyRow(raw: work.pointee.weight, of: P.self),
           bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
           isDouble: T.Compute.self == Double.self)
+      } else if A.isRare && work.pointee.ada_scale != 0 {
+        normalizeAda(
+          work, group.scalars, index: index, x.elements, into: into,
+          prefetching: x.elements + ahead)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
         normalization.stream(x, count: count, into: into, prefetching: x.elements + ahead)
       } else {
@@ -205,10 +209,16 @@ private func normalizeScaled(
   let normalization = withUnsafePointer(to: &scalars) {
     Normalization(LayerNorm.self, affine, RowScalars.Vectors($0, row: 0))
   }
-  let last = normalization.normalized(scaled.row, endingAt: count)
+  let ada = AdaFactor<Double>(work)
+  /// Of the columns before `end`. AdaNorm has no weight and no bias.
+  func normalized(endingAt end: Int) -> SIMD8<Double> {
+    let y = normalization.normalized(scaled.row, endingAt: end)
+    return work.pointee.ada_scale != 0 ? ada.apply(y) : y
+  }
+  let last = normalized(endingAt: count)
   var end = 8
   while end <= count {
-    y.store(normalization.normalized(scaled.row, endingAt: end), endingAt: end)
+    y.store(normalized(endingAt: end), endingAt: end)
     end &+= 8
   }
   if count % 8 != 0 { y.store(last, endingAt: count) }

@@ -15,14 +15,14 @@ struct GradientScalars<C: ComputeScalar> {
   private let offset: C.Rows
   private let rstdLow: C.Rows
   /// sum(g) / n
-  private let meanOfG: C.Rows
+  private var meanOfG: C.Rows
   /// -sum(g * x^) / n
-  private let slope: C.Rows
+  private var slope: C.Rows
   /// rstd of the row as it is, where x is scaled.
   private let outerRstd: C.Rows
 
   /// - Parameters:
-  ///   - centers: LayerNorm; else RMSNorm, with a mean of 0.
+  ///   - work: whether the norm centers, and what is detached, whose term is left out.
   ///   - center: near the mean of x; the sums were taken around it.
   ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the sums.
   ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
@@ -30,10 +30,11 @@ struct GradientScalars<C: ComputeScalar> {
   ///     be scaled, or holds NaN or infinity.
   @inline(never)
   init(
-    centers: Bool, rows: Int, _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide,
-    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, outerRstd: C.Rows,
-    isInRange: inout RowMask
+    _ work: UnsafePointer<ln_backward_work>, rows: Int,
+    _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide, center: C.Rows,
+    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, outerRstd: C.Rows, isInRange: inout RowMask
   ) {
+    let centers = work.pointee.centers != 0
     let zero = C.Wide(repeating: 0)
     let products = C.Wide.totals(rows: rows) { sums[$0].products }
     let wideCenter = C.Wide(center)
@@ -62,6 +63,8 @@ struct GradientScalars<C: ComputeScalar> {
     self.offset = offset.narrow
     self.meanOfG = meanOfG.narrow
     self.slope = (zero - slope).narrow
+    if work.pointee.detaches_mean != 0 { self.meanOfG = C.Rows(repeating: .zero) }
+    if work.pointee.detaches_rstd != 0 { self.slope = C.Rows(repeating: .zero) }
     self.outerRstd = outerRstd
     let isFinite = ln_less8(
       (meanOfG - meanOfG).doubles + (slope - slope).doubles, SIMD8(repeating: 1))
@@ -93,13 +96,16 @@ struct RowGradient<C: ComputeScalar> {
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.
+  ///
+  /// - Parameter isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
   @inline(__always)
   func terms(
-    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector
+    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, isFlat: Bool = false
   ) -> (dx: C.Vector, normalized: C.Vector) {
     let deviation = x - center
     let normalized = offset.adding(deviation, times: rstdLow).adding(deviation, times: rstd)
-    let projected = (dy * weight - meanOfG).adding(normalized, times: slope)
+    let centered = dy * weight - meanOfG
+    let projected = isFlat ? centered : centered.adding(normalized, times: slope)
     return (projected * outerRstd, normalized)
   }
 }

@@ -21,6 +21,8 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5) }
   table.pointee.add_f32 = { add(Float.self, $0, $1, $2, $3, $4) }
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
+  table.pointee.ada_f32 = { multiplyByAdaFactor(Float.self, $0, $1, $2, $3, $4) }
+  table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },

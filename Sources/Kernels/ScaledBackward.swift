@@ -35,7 +35,7 @@ struct ScaledBackward<C: ComputeScalar> {
     var isInRange = RowMask(repeating: -1)
     let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
       GradientScalars(
-        centers: centers, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
+        work, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
         center: center, mean: mean, rstd: rstd, outerRstd: SIMD8(repeating: outerRstd),
         isInRange: &isInRange)
     }
@@ -49,7 +49,8 @@ struct ScaledBackward<C: ComputeScalar> {
     func terms(endingAt end: Int) -> Terms {
       let dy = dy.loadLast(of: end)
       var terms = gradient.terms(
-        x.loadLast(of: end), dy, weight: weight.loadLast(of: end))
+        x.loadLast(of: end), dy, weight: weight.loadLast(of: end),
+        isFlat: work.pointee.detaches_rstd != 0)
       if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
       if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
       return (terms.dx, terms.normalized, dy)

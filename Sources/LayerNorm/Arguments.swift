@@ -23,11 +23,13 @@ struct NormArguments {
     guard flags & ~UInt64(knownFlags) == 0 else {
       throw failure(LAYERNORM_ERROR_FLAGS, "flags has a bit set that is no flag of this call")
     }
-    guard norm == LAYERNORM_NORM_LAYER || norm == LAYERNORM_NORM_RMS else {
+    guard
+      norm == LAYERNORM_NORM_LAYER || norm == LAYERNORM_NORM_RMS || norm == LAYERNORM_NORM_ADA
+    else {
       throw failure(
         LAYERNORM_ERROR_NORM, "norm is ", .number(Int64(norm.rawValue)), ", not a layernorm_norm")
     }
-    centers = norm == LAYERNORM_NORM_LAYER
+    centers = norm != LAYERNORM_NORM_RMS
     self.xType = try DType(xType, default: .f32, "x_dtype")
     self.paramType = try DType(paramType, default: self.xType, "param_dtype")
     // As the everyday calls have it, so that both give the same bits.
@@ -92,9 +94,44 @@ struct NormArguments {
   }
 }
 
+/// C and k of AdaNorm, z = C * (1 - k * x^) * x^, as the computation has them.
+struct Ada {
+  let scale: Double
+  let slope: Double
+
+  /// nil for another norm.
+  @inline(never) fileprivate init?(
+    _ norm: layernorm_norm, flags: UInt64, scale: Double, slope: Double, compute: DType,
+    weight: UnsafeRawPointer?, bias: UnsafeRawPointer? = nil, dweight: UnsafeRawPointer? = nil,
+    dbias: UnsafeRawPointer? = nil
+  ) throws(Failure) {
+    guard norm == LAYERNORM_NORM_ADA else { return nil }
+    guard flags & UInt64(LAYERNORM_FLAG_WEIGHT_OFFSET) == 0 else {
+      throw failure(
+        LAYERNORM_ERROR_NORM,
+        "flags has LAYERNORM_FLAG_WEIGHT_OFFSET, but LAYERNORM_NORM_ADA has no weight")
+    }
+    guard weight == nil && bias == nil && dweight == nil && dbias == nil else {
+      throw failure(
+        LAYERNORM_ERROR_NORM,
+        weight != nil ? "weight" : bias != nil ? "bias" : dweight != nil ? "dweight" : "dbias",
+        " is given, which LAYERNORM_NORM_ADA does not have")
+    }
+    self.scale = compute == .f64 ? scale : Double(Float(scale))
+    self.slope = compute == .f64 ? slope : Double(Float(slope))
+    guard self.scale != 0 && self.scale.isFinite && self.slope.isFinite else {
+      throw failure(
+        LAYERNORM_ERROR_NORM,
+        self.scale == 0 ? "ada_scale is 0" : self.scale.isFinite ? "ada_slope" : "ada_scale",
+        self.scale == 0 ? "" : " is not finite", " in the dtype of the computation")
+    }
+  }
+}
+
 /// The arguments of a forward call, in order: nothing that follows from here can fail but memory.
 struct ForwardArguments {
   let norm: NormArguments
+  let ada: Ada?
   let addsToWeight: Bool
   let x: Tensor
   let residual: Tensor?
@@ -116,6 +153,9 @@ struct ForwardArguments {
     addsToWeight = args.flags & UInt64(LAYERNORM_FLAG_WEIGHT_OFFSET) != 0
     let yType = try DType(args.y_dtype, default: norm.xType, "y_dtype")
     try norm.checkMean(args.mean)
+    ada = try Ada(
+      args.norm, flags: args.flags, scale: args.ada_scale, slope: args.ada_slope,
+      compute: norm.compute, weight: args.weight, bias: args.bias)
 
     // Without rows, nothing of the parameters is read.
     let read = norm.elements == 0 ? 0 : norm.cols
@@ -146,9 +186,12 @@ struct ForwardArguments {
 /// The arguments of a backward call, in order.
 struct BackwardArguments {
   let norm: NormArguments
+  let ada: Ada?
   let addsToWeight: Bool
   let accumulatesDX: Bool
   let accumulatesParameters: Bool
+  let detachesMean: Bool
+  let detachesRstd: Bool
   let dy: Tensor
   let x: Tensor
   let weight: Tensor?
@@ -163,14 +206,25 @@ struct BackwardArguments {
     norm = try NormArguments(
       flags: args.flags,
       knownFlags: LAYERNORM_FLAG_WEIGHT_OFFSET | LAYERNORM_FLAG_ACCUMULATE_DX
-        | LAYERNORM_FLAG_ACCUMULATE_PARAMS,
+        | LAYERNORM_FLAG_ACCUMULATE_PARAMS | LAYERNORM_FLAG_DETACH_MEAN
+        | LAYERNORM_FLAG_DETACH_RSTD,
       norm: args.norm, xType: args.x_dtype, paramType: args.param_dtype, eps: args.eps,
       batch: args.batch, rows: args.rows, cols: args.cols)
     addsToWeight = args.flags & UInt64(LAYERNORM_FLAG_WEIGHT_OFFSET) != 0
     accumulatesDX = args.flags & UInt64(LAYERNORM_FLAG_ACCUMULATE_DX) != 0
     accumulatesParameters = args.flags & UInt64(LAYERNORM_FLAG_ACCUMULATE_PARAMS) != 0
+    detachesMean = args.flags & UInt64(LAYERNORM_FLAG_DETACH_MEAN) != 0
+    detachesRstd = args.flags & UInt64(LAYERNORM_FLAG_DETACH_RSTD) != 0
     let dyType = try DType(args.dy_dtype, default: norm.xType, "dy_dtype")
     try norm.checkMean(args.mean)
+    guard norm.centers || !detachesMean else {
+      throw failure(
+        LAYERNORM_ERROR_NORM,
+        "flags has LAYERNORM_FLAG_DETACH_MEAN, but LAYERNORM_NORM_RMS has no mean")
+    }
+    ada = try Ada(
+      args.norm, flags: args.flags, scale: args.ada_scale, slope: args.ada_slope,
+      compute: norm.compute, weight: args.weight, dweight: args.dweight, dbias: args.dbias)
     if norm.centers && (args.mean == nil) != (args.rstd == nil) {
       throw failure(
         LAYERNORM_ERROR_NULL_POINTER,

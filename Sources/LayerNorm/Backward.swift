@@ -17,6 +17,7 @@ struct BackwardPlan {
   /// For rows and parameters that kernels do not take as they are.
   private let buffers: RowBuffers?
   private let isStaged: Bool
+  private let ada: AdaStaging?
   private let sums: UnsafeMutableRawPointer?
   private let sumBytes: Int64
 
@@ -43,7 +44,8 @@ struct BackwardPlan {
     let contiguous =
       x.dtype == dy.dtype && x.hasContiguousRows && dy.hasContiguousRows
       && (arguments.dsum?.hasContiguousRows ?? true) && (arguments.dx?.hasContiguousRows ?? true)
-    isStaged = !contiguous || direct == nil
+    isStaged = !contiguous || direct == nil || arguments.ada != nil
+    ada = arguments.ada.map { AdaStaging($0, norm, given: arguments.rstd, kernels) }
     let ofCompute = compute == .f64 ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32
     kernel = (isStaged ? ofCompute : direct).unsafelyUnwrapped
 
@@ -53,12 +55,14 @@ struct BackwardPlan {
     buffers =
       isStaged || !weightIsReady || !gradientsAreReady
       ? try RowBuffers(
-        cols: norm.cols, elementSize: compute.size, perPart: isStaged ? 4 : 0,
-        parts: partition.parts, shared: 2) : nil
+        cols: norm.cols, elementSize: compute.size,
+        perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      is_coarse: dy.dtype.size == 2 ? 1 : 0, dy: dy.kernelRows, x: x.kernelRows,
+      is_coarse: dy.dtype.size == 2 ? 1 : 0,
+      detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
+      dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
@@ -80,6 +84,9 @@ struct BackwardPlan {
     self.sums = sums
     if !weightIsReady { setWeight() }
   }
+
+  /// dy, x, dsum, dx, and x^ of AdaNorm.
+  private static let stagedBuffers: Int64 = 5
 
   private static func kernel(
     _ dtype: DType, _ kernels: UnsafePointer<ln_kernel_table>
@@ -174,6 +181,8 @@ struct BackwardPlan {
     staged.rows_per_batch = buffers.rows
     staged.mean = work.mean.map { $0 + statistics }
     staged.rstd = work.rstd.map { $0 + statistics }
+    ada?.multiply(
+      staged.dy, by: staged.x, begin, end, buffers, through: buffers.buffer(4, ofPart: part))
     kernel(&staged, 0, end - begin, sums, continues ? 1 : 0)
     if let dx = arguments.dx, let buffer = staged.dx.data {
       buffers.scatter(buffer, into: dx, begin, end, convert)

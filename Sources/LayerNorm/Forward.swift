@@ -27,7 +27,8 @@ struct ForwardPlan {
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
       x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
-      rstd: arguments.rstd?.mutablePointer)
+      rstd: arguments.rstd?.mutablePointer, ada_scale: arguments.ada?.scale ?? 0,
+      ada_slope: arguments.ada?.slope ?? 0)
     let contiguous =
       x.hasContiguousRows && y.hasContiguousRows
       && (arguments.residual?.hasContiguousRows ?? true)

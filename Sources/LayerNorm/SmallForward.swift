@@ -42,7 +42,8 @@ enum SmallForward {
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
       rounds_rstd: 0, streams: 0, x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
-      weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd)
+      weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
+      ada_scale: 0, ada_slope: 0)
     withDefaultFloatModes { kernel(&work, 0, args.rows) }
     return true
   }

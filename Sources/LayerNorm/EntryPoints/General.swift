@@ -45,7 +45,10 @@ func backward(_ args: layernorm_backward_args) throws(Failure) {
 public func layernorm_forward(
   _ args: UnsafePointer<layernorm_forward_args>!
 ) -> layernorm_status {
-  status { () throws(Failure) in
+  if let args, args.pointee.struct_size == sizeOfOlderForwardArgs {
+    return forward(older: args)
+  }
+  return status { () throws(Failure) in
     guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
     try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_forward_args>.size)
     if SmallForward.run(args.pointee) { return }
@@ -57,12 +60,47 @@ public func layernorm_forward(
 public func layernorm_backward(
   _ args: UnsafePointer<layernorm_backward_args>!
 ) -> layernorm_status {
-  status { () throws(Failure) in
+  if let args, args.pointee.struct_size == sizeOfOlderBackwardArgs {
+    return backward(older: args)
+  }
+  return status { () throws(Failure) in
     guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
     try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_backward_args>.size)
     if SmallBackward.run(args.pointee) { return }
     try backward(args.pointee)
   }
+}
+
+/// Those of 0.1.0, which end before ada_scale.
+private var sizeOfOlderForwardArgs: Int {
+  MemoryLayout<layernorm_forward_args>.size - 2 * MemoryLayout<Double>.size
+}
+
+/// A call with a struct that ends before ada_scale: with the defaults of what it lacks.
+@inline(never)
+private func forward(older args: UnsafePointer<layernorm_forward_args>) -> layernorm_status {
+  var whole = layernorm_forward_args()
+  memcpy(&whole, args, sizeOfOlderForwardArgs)
+  whole.struct_size = MemoryLayout<layernorm_forward_args>.size
+  whole.ada_scale = 1
+  whole.ada_slope = 0.1
+  return layernorm_forward(&whole)
+}
+
+/// Those of 0.1.0, which end before ada_scale.
+private var sizeOfOlderBackwardArgs: Int {
+  MemoryLayout<layernorm_backward_args>.size - 2 * MemoryLayout<Double>.size
+}
+
+/// A call with a struct that ends before ada_scale: with the defaults of what it lacks.
+@inline(never)
+private func backward(older args: UnsafePointer<layernorm_backward_args>) -> layernorm_status {
+  var whole = layernorm_backward_args()
+  memcpy(&whole, args, sizeOfOlderBackwardArgs)
+  whole.struct_size = MemoryLayout<layernorm_backward_args>.size
+  whole.ada_scale = 1
+  whole.ada_slope = 0.1
+  return layernorm_backward(&whole)
 }
 
 private func checkStructSize(_ size: Int, _ known: Int) throws(Failure) {

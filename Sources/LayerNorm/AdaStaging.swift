@@ -1,0 +1,62 @@
+import CLayerNorm
+import CShims
+
+/// What backward of AdaNorm does before it is that of layer norm without weight: g = dy * C * (1 - k * x^),
+/// of rows in buffers of the compute type. x^ is what forward finds.
+struct AdaStaging {
+  private let ada: Ada
+  private let cols: Int64
+  private let eps: Double
+  private let given: Tensor?
+  private let isDouble: Bool
+  private let forward: ln_forward_kernel
+  private let multiply: ln_ada_kernel
+
+  init(
+    _ ada: Ada, _ norm: NormArguments, given: Tensor?,
+    _ kernels: UnsafePointer<ln_kernel_table>
+  ) {
+    self.ada = ada
+    self.given = given
+    cols = norm.cols
+    // Beside a given rstd eps does not serve, and x^ is scaled to that rstd afterwards.
+    eps = given == nil ? norm.eps : 0
+    isDouble = norm.compute == .f64
+    forward = isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
+    multiply = isDouble ? kernels.pointee.ada_f64 : kernels.pointee.ada_f32
+  }
+
+  /// Of the rows begin ..< end of the call.
+  @inline(never) func multiply(
+    _ dy: ln_rows, by x: ln_rows, _ begin: Int64, _ end: Int64, _ buffers: RowBuffers,
+    through normalized: UnsafeMutableRawPointer
+  ) {
+    // As many as a buffer has rows at most.
+    var rstds = SIMD16<Double>(repeating: 0)
+    withUnsafeMutableBytes(of: &rstds) { rstds in
+      let found = rstds.baseAddress.unsafelyUnwrapped
+      var work = ln_forward_work(
+        cols: cols, rows_per_batch: buffers.rows, eps: eps, centers: 1, weight_offset: -0.0,
+        rounds_rstd: 0, streams: 0, x: x, residual: ln_rows(), sum: ln_rows(),
+        y: buffers.kernelRows(normalized), weight: nil, bias: nil, x_bias: nil, mean: nil,
+        rstd: found, ada_scale: 0, ada_slope: 0)
+      forward(&work, 0, end &- begin)
+      for row in 0..<Int(end &- begin) {
+        var slope = ada.slope
+        if let given = given?.pointer {
+          let ratio = load(given, Int(begin) &+ row) / load(found, row)
+          // Where it is not, both are infinite, as of a constant row, or x^ is NaN.
+          if ratio.isFinite { slope *= ratio }
+        }
+        let offset = row &* Int(buffers.rowBytes)
+        multiply(cols, ada.scale, slope, normalized + offset, dy.data + offset)
+      }
+    }
+  }
+
+  private func load(_ statistics: UnsafeRawPointer, _ row: Int) -> Double {
+    isDouble
+      ? statistics.assumingMemoryBound(to: Double.self)[row]
+      : Double(statistics.assumingMemoryBound(to: Float.self)[row])
+  }
+}
