@@ -188,6 +188,7 @@ template <class X, class Y = X, class Param = X> struct forward_args {
   tensor<Y> y{};
   tensor<X> sum{};
   span<statistic<X>> mean{}, rstd{};
+  double ada_scale = 1, ada_slope = 0.1; /* of LAYERNORM_NORM_ADA */
 };
 
 /* layernorm_backward_args for x of X, dy, dsum and dx of DY, weight, dweight and dbias of Param. */
@@ -203,6 +204,7 @@ template <class X, class DY = X, class Param = X> struct backward_args {
   std::uint64_t flags = 0;
   tensor<DY> dx{};
   span<Param> dweight{}, dbias{};
+  double ada_scale = 1, ada_slope = 0.1; /* of LAYERNORM_NORM_ADA */
 };
 
 namespace detail {
@@ -218,6 +220,8 @@ public:
     c.eps = args.eps;
     c.norm = args.norm;
     c.flags = args.flags;
+    c.ada_scale = args.ada_scale;
+    c.ada_slope = args.ada_slope;
   }
 
   template <class T, class Pointer>

@@ -68,8 +68,8 @@ typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
                               void *sum);
 
-/* Multiplies `cols` elements of a gradient by scale * (1 - slope * normalized); and what follows them in
- * their last 64 bytes, which both rows have as memory. */
+/* Multiplies `cols` elements of a gradient by scale + slope * normalized; and what follows them in their
+ * last 64 bytes, which both rows have as memory. */
 typedef void (*ln_ada_kernel)(int64_t cols, double scale, double slope, const void *normalized,
                               void *gradient);
 

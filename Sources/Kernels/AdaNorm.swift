@@ -35,7 +35,7 @@ func normalizeAda<T: Element>(
     Row<T, T.Compute>(x), count: Int(work.pointee.cols), into: y, prefetching: next)
 }
 
-/// Multiplies dy of a row, in its place, by C * (1 - k * x^).
+/// Multiplies dy of a row, in its place, by scale + slope * x^: C * (1 - k * x^), with one rounding.
 @inline(__always)
 func multiplyByAdaFactor<C: ComputeScalar & Element>(
   _: C.Type, _ cols: Int64, _ scale: Double, _ slope: Double, _ normalized: UnsafeRawPointer?,
@@ -43,12 +43,11 @@ func multiplyByAdaFactor<C: ComputeScalar & Element>(
 ) where C.Compute == C {
   let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
   let normalized = normalized.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
-  let one = C.Vector(repeating: C(1))
   let scale = C.Vector(repeating: C(scale))
   let slope = C.Vector(repeating: C(slope))
   var index = 0
   while index < Int(cols) {
-    let factor = scale * (one - slope * C.load(normalized + index))
+    let factor = scale.adding(slope, times: C.load(normalized + index))
     C.store(C.load(gradient + index) * factor, to: gradient + index)
     index &+= C.Vector.width
   }

@@ -42,7 +42,7 @@ struct AdaStaging {
         rstd: found, ada_scale: 0, ada_slope: 0)
       forward(&work, 0, end &- begin)
       for row in 0..<Int(end &- begin) {
-        var slope = ada.slope
+        var slope = -ada.scale * ada.slope
         if let given = given?.pointer {
           let ratio = load(given, Int(begin) &+ row) / load(found, row)
           // Where it is not, both are infinite, as of a constant row, or x^ is NaN.

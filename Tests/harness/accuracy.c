@@ -44,7 +44,7 @@ static void set_bounds(group *g, const test_case *c) {
     g->bound[i] = bounds[i];
     g->worst[i] = -1;
   }
-  if (strcmp(g->distribution, "constant") == 0 && c->op->norm == LAYERNORM_NORM_LAYER)
+  if (strcmp(g->distribution, "constant") == 0 && c->op->norm != LAYERNORM_NORM_RMS)
     g->bound[Y_PLAIN] = g->bound[Y_AFFINE] = g->bound[DWEIGHTS] = 0;
 }
 
@@ -118,6 +118,7 @@ static void accumulating(const test_case *c, peak peaks[COLUMN_COUNT]) {
   unsigned char *initial[TENSOR_COUNT] = {NULL};
   bool possible = true;
   for (int t = DX; t <= DBIAS; t++) {
+    if (!is_output(c, (tensor)t)) continue;
     adding.initial[t] = initial[t] = make_initial(c, (tensor)t);
     possible = possible && initial[t] != NULL;
   }

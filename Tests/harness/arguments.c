@@ -79,8 +79,56 @@ static void values(void) {
   REFUSED(FLAGS, "flags", "", a.flags = LAYERNORM_FLAG_ACCUMULATE_DX);
   REFUSED(FLAGS, "flags", "", a.flags = LAYERNORM_FLAG_ACCUMULATE_PARAMS);
   ACCEPTED(a.flags = LAYERNORM_FLAG_WEIGHT_OFFSET);
+  REFUSED(FLAGS, "flags", "", a.flags = LAYERNORM_FLAG_DETACH_MEAN);
+  REFUSED(FLAGS, "flags", "", a.flags = LAYERNORM_FLAG_DETACH_RSTD);
   REFUSED(NORM, "mean", "RMS", a.norm = LAYERNORM_NORM_RMS);
   ACCEPTED(a.norm = LAYERNORM_NORM_RMS, a.mean = NULL);
+}
+
+static void ada(void) {
+#define ADA a.norm = LAYERNORM_NORM_ADA, a.weight = NULL, a.bias = NULL
+  ACCEPTED(ADA);
+  ACCEPTED(ADA, a.ada_slope = 0);
+  ACCEPTED(ADA, a.ada_scale = -2);
+  ACCEPTED(a.ada_scale = NAN); /* another norm does not look at it */
+  ACCEPTED(ADA, a.x_dtype = LAYERNORM_F64, a.ada_scale = 1e-300);
+  REFUSED(NORM, "weight", "ADA", ADA, a.weight = part(WEIGHT));
+  REFUSED(NORM, "bias", "ADA", ADA, a.bias = part(BIAS));
+  REFUSED(NORM, "flags", "WEIGHT_OFFSET", ADA, a.flags = LAYERNORM_FLAG_WEIGHT_OFFSET);
+  REFUSED(NORM, "ada_scale", "0", ADA, a.ada_scale = 0);
+  REFUSED(NORM, "ada_scale", "0", ADA, a.ada_scale = 1e-300);
+  REFUSED(NORM, "ada_scale", "finite", ADA, a.ada_scale = 1e300);
+  REFUSED(NORM, "ada_scale", "finite", ADA, a.ada_scale = INFINITY);
+  REFUSED(NORM, "ada_slope", "finite", ADA, a.ada_slope = NAN);
+}
+
+/* A struct that ends before ada_scale, as callers of 0.1.0 have it: with the defaults of what it lacks,
+ * and nothing read behind it. */
+static void older_structs(void) {
+  guarded region = {NULL, NULL, NULL, 0};
+  float x[COLS] = {1, 2, 3, 5}, y[COLS], dx[COLS], older_y[COLS], older_dx[COLS];
+  layernorm_forward_args forward = LAYERNORM_FORWARD_ARGS_INIT;
+  forward.norm = LAYERNORM_NORM_ADA;
+  forward.rows = 1, forward.cols = COLS;
+  forward.x = x, forward.y = y;
+  check(layernorm_forward(&forward) == LAYERNORM_SUCCESS, "AdaNorm is refused");
+  forward.struct_size = offsetof(layernorm_forward_args, ada_scale);
+  forward.y = older_y;
+  void *older = place(&region, forward.struct_size, ENDS_AT_GUARD, 0);
+  memcpy(older, &forward, forward.struct_size);
+  check(layernorm_forward(older) == LAYERNORM_SUCCESS, "an older struct is refused");
+  layernorm_backward_args backward = LAYERNORM_BACKWARD_ARGS_INIT;
+  backward.norm = LAYERNORM_NORM_ADA;
+  backward.rows = 1, backward.cols = COLS;
+  backward.x = x, backward.dy = x, backward.dx = dx;
+  check(layernorm_backward(&backward) == LAYERNORM_SUCCESS, "AdaNorm is refused");
+  backward.struct_size = offsetof(layernorm_backward_args, ada_scale);
+  backward.dx = older_dx;
+  older = place(&region, backward.struct_size, ENDS_AT_GUARD, 0);
+  memcpy(older, &backward, backward.struct_size);
+  check(layernorm_backward(older) == LAYERNORM_SUCCESS, "an older struct is refused");
+  check(memcmp(y, older_y, sizeof y) == 0 && memcmp(dx, older_dx, sizeof dx) == 0,
+        "an older struct has other defaults");
 }
 
 static void struct_sizes(void) {
@@ -270,6 +318,8 @@ void refused_forward(void) {
   null_pointers();
   sizes();
   values();
+  ada();
+  older_structs();
   struct_sizes();
   stride_collisions();
   stride_overflows();

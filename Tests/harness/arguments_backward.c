@@ -61,15 +61,30 @@ static void values(void) {
   REFUSED(DTYPE, "x_dtype", "", a.x_dtype = (layernorm_dtype)5);
   REFUSED(DTYPE, "dy_dtype", "", a.dy_dtype = (layernorm_dtype)-1);
   REFUSED(DTYPE, "param_dtype", "", a.param_dtype = (layernorm_dtype)99);
-  REFUSED(NORM, "norm", "", a.norm = (layernorm_norm)2);
+  REFUSED(NORM, "norm", "", a.norm = (layernorm_norm)3);
   REFUSED(NORM, "mean", "RMS", a.norm = LAYERNORM_NORM_RMS);
   ACCEPTED(a.norm = LAYERNORM_NORM_RMS, a.mean = NULL);
   ACCEPTED(a.norm = LAYERNORM_NORM_RMS, a.mean = NULL, a.rstd = NULL);
-  REFUSED(FLAGS, "flags", "", a.flags = 8);
+  REFUSED(FLAGS, "flags", "", a.flags = 32);
   REFUSED(FLAGS, "flags", "", a.flags = (uint64_t)1 << 32);
   REFUSED(FLAGS, "flags", "", a.flags = UINT64_MAX);
   ACCEPTED(a.flags = LAYERNORM_FLAG_WEIGHT_OFFSET | LAYERNORM_FLAG_ACCUMULATE_DX |
                      LAYERNORM_FLAG_ACCUMULATE_PARAMS);
+  const uint64_t detach = LAYERNORM_FLAG_DETACH_MEAN | LAYERNORM_FLAG_DETACH_RSTD;
+  ACCEPTED(a.flags = detach);
+  ACCEPTED(a.flags = LAYERNORM_FLAG_DETACH_RSTD, a.norm = LAYERNORM_NORM_RMS, a.mean = NULL);
+  REFUSED(NORM, "flags", "DETACH_MEAN", a.flags = detach, a.norm = LAYERNORM_NORM_RMS,
+          a.mean = NULL);
+#define ADA a.norm = LAYERNORM_NORM_ADA, a.weight = NULL, a.dweight = NULL, a.dbias = NULL
+  ACCEPTED(ADA);
+  ACCEPTED(ADA, a.flags = detach | LAYERNORM_FLAG_ACCUMULATE_DX);
+  ACCEPTED(ADA, a.ada_slope = 0);
+  REFUSED(NORM, "weight", "ADA", ADA, a.weight = part(WEIGHT));
+  REFUSED(NORM, "dweight", "ADA", ADA, a.dweight = part(DWEIGHT));
+  REFUSED(NORM, "dbias", "ADA", ADA, a.dbias = part(DBIAS));
+  REFUSED(NORM, "flags", "WEIGHT_OFFSET", ADA, a.flags = LAYERNORM_FLAG_WEIGHT_OFFSET);
+  REFUSED(NORM, "ada_scale", "finite", ADA, a.ada_scale = NAN);
+  REFUSED(NORM, "ada_slope", "finite", ADA, a.ada_slope = -INFINITY);
   REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size = 0);
   REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size -= 8);
   REFUSED(STRUCT_SIZE, "struct_size", "", a.struct_size += 8);

@@ -10,6 +10,7 @@ bool has_everyday_call(const test_case *c) {
   if (c->op->norm == LAYERNORM_NORM_RMS && c->data[BIAS] != NULL) return false;
   for (int t = DX; t < TENSOR_COUNT; t++)
     if (c->initial[t] != NULL) return false;
+  if (c->op->norm == LAYERNORM_NORM_ADA) return false;
   return c->flags == 0 && c->data[X_BIAS] == NULL && c->data[DSUM] == NULL;
 }
 
@@ -62,6 +63,10 @@ layernorm_status call_everyday(const test_case *c, const call_arguments *a) {
     args.eps = compute_dtype(c->x_dtype) == LAYERNORM_F64 ? c->eps : (double)(float)c->eps;        \
     args.flags = c->flags;                                                                         \
     args.norm = c->op->norm;                                                                       \
+    if (c->op->ada_scale != 0) {                                                                   \
+      args.ada_scale = c->op->ada_scale;                                                           \
+      args.ada_slope = c->op->ada_slope;                                                           \
+    }                                                                                              \
     args.x_dtype = c->x_dtype;                                                                     \
     args.param_dtype = c->param_dtype;                                                             \
     args.batch = a->batch;                                                                         \

@@ -50,13 +50,18 @@ const char *const tensor_names[TENSOR_COUNT] = {"x",      "residual", "x_bias", 
                                                 "y",      "dx",       "dweight", "dbias"};
 
 const operation operations[] = {
-    {"layer_forward", LAYERNORM_NORM_LAYER, false, false},
-    {"rms_forward", LAYERNORM_NORM_RMS, false, false},
-    {"layer_add_forward", LAYERNORM_NORM_LAYER, true, false},
-    {"rms_add_forward", LAYERNORM_NORM_RMS, true, false},
-    {"layer_backward", LAYERNORM_NORM_LAYER, false, true},
-    {"rms_backward", LAYERNORM_NORM_RMS, false, true},
-    {NULL, LAYERNORM_NORM_LAYER, false, false},
+    {"layer_forward", LAYERNORM_NORM_LAYER, false, false, 0, 0},
+    {"rms_forward", LAYERNORM_NORM_RMS, false, false, 0, 0},
+    {"layer_add_forward", LAYERNORM_NORM_LAYER, true, false, 0, 0},
+    {"rms_add_forward", LAYERNORM_NORM_RMS, true, false, 0, 0},
+    {"layer_backward", LAYERNORM_NORM_LAYER, false, true, 0, 0},
+    {"rms_backward", LAYERNORM_NORM_RMS, false, true, 0, 0},
+    {"ada_forward", LAYERNORM_NORM_ADA, false, false, 0, 0},
+    {"ada_add_forward", LAYERNORM_NORM_ADA, true, false, 0, 0},
+    {"ada_backward", LAYERNORM_NORM_ADA, false, true, 0, 0},
+    {"ada_other_forward", LAYERNORM_NORM_ADA, false, false, -1.3, 0.45},
+    {"ada_other_backward", LAYERNORM_NORM_ADA, false, true, -1.3, 0.45},
+    {NULL, LAYERNORM_NORM_LAYER, false, false, 0, 0},
 };
 
 const operation *operation_named(const char *name) {
@@ -108,8 +113,8 @@ int64_t count_of(const test_case *c, tensor t) {
 }
 
 bool is_output(const test_case *c, tensor t) {
-  if (c->op->is_backward) return t >= DX;
-  return t == Y || t == RSTD || (t == MEAN && c->op->norm == LAYERNORM_NORM_LAYER) ||
+  if (c->op->is_backward) return t == DX || (t > DX && c->op->norm != LAYERNORM_NORM_ADA);
+  return t == Y || t == RSTD || (t == MEAN && c->op->norm != LAYERNORM_NORM_RMS) ||
          (t == SUM && c->op->adds);
 }
 

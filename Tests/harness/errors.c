@@ -1,13 +1,15 @@
 /* What an error is counted in: units in the last place, in the dtype of the output or in that of the
  * computation, whichever is coarser, of
  *
- *   y              max(|exact y|, root mean square of the exact row)
+ *   y              max(|exact y|, root mean square of the exact row); of AdaNorm at least
+ *                  |x^ * dy/dx^| = |C * x^ * (1 - 2 k * x^)|: where y is 0 beside that, near x^ = 1/k, the
+ *                  last place of x^ is what counts
  *   mean           max(|exact mean|, spread of the row), since a mean near zero is the difference of
  *                  large numbers
  *   rstd           itself
  *   sum            nothing: the bits are given by the definition
  *   dx             max(|exact dx|, root mean square of the exact row of dx); in rows of fewer than
- *                  16 columns max(|exact dx|, root mean square of rstd * dy * weight in the row),
+ *                  16 columns max(|exact dx|, root mean square of rstd * g in the row, g = dy * weight),
  *                  since the projection leaves almost nothing there (of 2 columns only eps)
  *   dweight, dbias max(|exact|, root mean square of the exact vector); with fewer than 16 rows, whose
  *                  terms may cancel, dweight at least the root of the sum of (dy * x^)^2 over the
@@ -17,7 +19,7 @@
  * gradient and the result, since they may cancel.
  *
  * Where the result is exact by rule, any error at all is infinite: a constant row gives y = bias,
- * and a single column has dx = dweight = 0.
+ * and a single column has dx = 0, unless the mean is detached, and dweight = 0.
  */
 #include "harness.h"
 
@@ -93,6 +95,24 @@ static long double spread(layernorm_dtype dtype, const unsigned char *data, int6
   return sqrtl(sum / n);
 }
 
+/* C and k of AdaNorm, as the computation has them. */
+static void load_ada(const test_case *c, long double *scale, long double *slope) {
+  const layernorm_forward_args defaults = LAYERNORM_FORWARD_ARGS_INIT;
+  const bool other = c->op->ada_scale != 0, wide = compute_dtype(c->x_dtype) == LAYERNORM_F64;
+  const double both[] = {other ? c->op->ada_scale : defaults.ada_scale,
+                         other ? c->op->ada_slope : defaults.ada_slope};
+  *scale = wide ? both[0] : (double)(float)both[0];
+  *slope = wide ? both[1] : (double)(float)both[1];
+}
+
+/* x^ of layer norm from the statistics of a case; `x` is what is normalized. */
+static long double normalized(const test_case *c, const unsigned char *x, int64_t row,
+                              int64_t col) {
+  long double mean = load(dtype_of(c, MEAN), c->data[MEAN], row);
+  return (load(c->x_dtype, x, row * c->cols + col) - mean) *
+         load(dtype_of(c, RSTD), c->data[RSTD], row);
+}
+
 long double scale_of_dx(const test_case *c, int64_t row) {
   if (c->cols >= FEW) return spread(dtype_of(c, DX), c->data[DX], row * c->cols, c->cols, 0);
   long double sum = 0;
@@ -101,6 +121,11 @@ long double scale_of_dx(const test_case *c, int64_t row) {
     if (c->data[WEIGHT] != NULL)
       g *= load(c->param_dtype, c->data[WEIGHT], i) +
            ((c->flags & LAYERNORM_FLAG_WEIGHT_OFFSET) != 0 ? 1.0L : 0);
+    if (c->op->norm == LAYERNORM_NORM_ADA) {
+      long double scale, slope;
+      load_ada(c, &scale, &slope);
+      g *= scale * (1 - slope * normalized(c, c->data[X], row, i));
+    }
     sum += g * g;
   }
   return load(dtype_of(c, RSTD), c->data[RSTD], row) * sqrtl(sum / c->cols);
@@ -130,17 +155,26 @@ static bool is_constant(layernorm_dtype dtype, const unsigned char *row, int64_t
 }
 
 static void measure_forward(const test_case *c, const outputs *out, peak peaks[COLUMN_COUNT]) {
-  const bool centers = c->op->norm == LAYERNORM_NORM_LAYER;
-  const column y_column = c->data[WEIGHT] || c->data[BIAS] ? Y_AFFINE : Y_PLAIN;
+  const bool centers = c->op->norm != LAYERNORM_NORM_RMS;
+  const bool is_ada = c->op->norm == LAYERNORM_NORM_ADA;
+  const column y_column = c->data[WEIGHT] || c->data[BIAS] || is_ada ? Y_AFFINE : Y_PLAIN;
   const compared y = compare(c, out, Y, y_column), rstd = compare(c, out, RSTD, RSTDS);
-  const unsigned char *normalized = c->data[c->op->adds ? SUM : X];
+  const unsigned char *summed = c->data[c->op->adds ? SUM : X];
+  long double ada_scale = 0, ada_slope = 0;
+  if (is_ada) load_ada(c, &ada_scale, &ada_slope);
   for (int64_t row = 0; row < c->rows; row++) {
     int64_t first = row * c->cols;
-    const unsigned char *x = normalized + (size_t)first * dtype_size(c->x_dtype);
+    const unsigned char *x = summed + (size_t)first * dtype_size(c->x_dtype);
     bool exactly = centers && is_constant(c->x_dtype, x, c->cols);
     long double scale = spread(y.dtype, y.nearest, first, c->cols, 0);
-    for (int64_t i = 0; i < c->cols; i++)
-      measure_one(&peaks[y_column], &y, first + i, scale, exactly);
+    for (int64_t i = 0; i < c->cols; i++) {
+      long double least = 0; /* fmaxl() passes a NaN over */
+      if (is_ada) {
+        long double x_hat = normalized(c, summed, row, i);
+        least = fabsl(ada_scale * x_hat * (1 - 2 * ada_slope * x_hat));
+      }
+      measure_one(&peaks[y_column], &y, first + i, fmaxl(scale, least), exactly);
+    }
     measure_one(&peaks[RSTDS], &rstd, row, 0, false);
     if (centers) {
       compared mean = compare(c, out, MEAN, MEANS);
@@ -154,11 +188,12 @@ static void measure_forward(const test_case *c, const outputs *out, peak peaks[C
 }
 
 static void measure_backward(const test_case *c, const outputs *out, peak peaks[COLUMN_COUNT]) {
-  const bool vanishes = c->op->norm == LAYERNORM_NORM_LAYER && c->cols == 1;
+  const bool vanishes = c->op->norm != LAYERNORM_NORM_RMS && c->cols == 1;
   const compared dx = compare(c, out, DX, DXS);
   for (int64_t row = 0; row < c->rows; row++) {
     long double scale = scale_of_dx(c, row);
-    bool exactly = vanishes && c->data[DSUM] == NULL && dx.initial == NULL;
+    bool exactly = vanishes && (c->flags & LAYERNORM_FLAG_DETACH_MEAN) == 0 &&
+                   c->data[DSUM] == NULL && dx.initial == NULL;
     for (int64_t i = row * c->cols; i < (row + 1) * c->cols; i++)
       measure_one(&peaks[DXS], &dx, i, scale, exactly);
   }

@@ -59,6 +59,7 @@ typedef struct operation {
   const char *name;
   layernorm_norm norm;
   bool adds, is_backward;
+  double ada_scale, ada_slope; /* of LAYERNORM_NORM_ADA; both 0: as the arguments begin with them */
 } operation;
 
 extern const operation operations[]; /* ends in one without a name */

@@ -74,7 +74,7 @@ static void fill_statistics(test_case *c) {
   for (int64_t row = 0; row < c->rows; row++) {
     long double sum = 0, squares = 0, center = 0;
     for (int64_t i = 0; i < c->cols; i++) sum += load(c->x_dtype, c->data[X], row * c->cols + i);
-    if (c->op->norm == LAYERNORM_NORM_LAYER) center = sum / c->cols;
+    if (c->op->norm != LAYERNORM_NORM_RMS) center = sum / c->cols;
     for (int64_t i = 0; i < c->cols; i++) {
       long double d = load(c->x_dtype, c->data[X], row * c->cols + i) - center;
       squares += d * d;
@@ -83,7 +83,7 @@ static void fill_statistics(test_case *c) {
     store(dtype, rstd, row, (double)(1 / sqrtl(squares / c->cols + c->eps)));
   }
   c->data[RSTD] = rstd;
-  if (c->op->norm == LAYERNORM_NORM_LAYER)
+  if (c->op->norm != LAYERNORM_NORM_RMS)
     c->data[MEAN] = mean;
   else
     free(mean);
@@ -101,7 +101,7 @@ test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t row
                  .cols = cols,
                  .eps = 1e-5};
   c.data[X] = fill(dtype, rows * cols, mean, spread, &state);
-  c.data[WEIGHT] = fill(dtype, cols, 1, 0.5, &state);
+  if (c.op->norm != LAYERNORM_NORM_ADA) c.data[WEIGHT] = fill(dtype, cols, 1, 0.5, &state);
   if (c.op->adds) c.data[RESIDUAL] = fill(dtype, rows * cols, mean, spread, &state);
   if (c.op->is_backward) {
     c.data[DY] = fill(dtype, rows * cols, 0, 1, &state);
@@ -139,6 +139,8 @@ case_list make_synthetic_cases(void) {
   append(&list, "rms_add_forward", few_forward_shapes);
   append(&list, "layer_backward", backward_shapes);
   append(&list, "rms_backward", backward_shapes);
+  append(&list, "ada_forward", few_forward_shapes);
+  append(&list, "ada_backward", few_forward_shapes);
   static const char *const large[] = {"layer_forward", "layer_add_forward", "layer_backward"};
   for (int i = 0; i < 3; i++)
     list.cases[list.count++] =

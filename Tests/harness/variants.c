@@ -181,8 +181,11 @@ static void in_two_steps(const test_case *c, const outputs *plain) {
   if (!c->op->adds) return;
   layernorm_dtype compute = compute_dtype(c->x_dtype);
   test_case second = *c;
-  second.op = operation_named(c->op->norm == LAYERNORM_NORM_RMS ? "rms_forward" : "layer_forward");
-  second.data[RESIDUAL] = second.data[X_BIAS] = NULL;
+  static const char *const alone[] = {[LAYERNORM_NORM_LAYER] = "layer_forward",
+                                      [LAYERNORM_NORM_RMS] = "rms_forward",
+                                      [LAYERNORM_NORM_ADA] = "ada_forward"};
+  second.op = operation_named(alone[c->op->norm]);
+  second.data[RESIDUAL] = second.data[X_BIAS] = second.data[SUM] = NULL;
   unsigned char *sum = allocate((size_t)count_of(c, SUM) * dtype_size(c->x_dtype));
   for (int64_t i = 0; i < count_of(c, SUM); i++) {
     double value = load(c->x_dtype, c->data[X], i);

@@ -1,5 +1,6 @@
 """What is run: the list of cases, and the inputs of each."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ OF_X = ("x", "residual", "dy", "dsum", "sum", "y", "dx")
 OF_COLS = ("x_bias", "weight", "bias", "dweight", "dbias")
 FORWARD = ("layer_forward", "rms_forward", "layer_add_forward", "rms_add_forward")
 BACKWARD = ("layer_backward", "rms_backward")
+# C and k of AdaNorm: the defaults, and others.
+ADA = {"ada": (1.0, 0.1), "ada_other": (-1.3, 0.45)}
 
-WEIGHT_OFFSET = 1
-"""The flag of the header: 1 + weight takes the place of weight."""
+# Flags of the header: 1 + weight is the weight; mean, and rstd, are constants in backward.
+WEIGHT_OFFSET, DETACH_MEAN, DETACH_RSTD = 1, 8, 16
+DETACHED = (DETACH_MEAN, DETACH_RSTD, DETACH_MEAN | DETACH_RSTD)
 EPS = 1e-5
 # Where 1e-5 would hide everything, or hides nothing: the values of eps that are run.
 EPS_OF = {
@@ -62,7 +66,16 @@ class Case:
 
     @property
     def norm(self) -> str:
-        return exact.LAYER if self.op.startswith("layer") else exact.RMS
+        return exact.RMS if self.op.startswith("rms") else exact.LAYER
+
+    @property
+    def is_backward(self) -> bool:
+        return self.op.endswith("_backward")
+
+    @property
+    def ada(self) -> tuple[float, float] | None:
+        """C and k of AdaNorm, whose x^ is that of layer norm."""
+        return ADA.get(re.sub("(_add)?_(forward|backward)$", "", self.op))
 
     @property
     def compute(self) -> Format:
@@ -71,7 +84,7 @@ class Case:
     @property
     def required(self) -> tuple[str, ...]:
         """The inputs that are drawn and always there."""
-        return ("x", "dy") if self.op in BACKWARD else ("x",)
+        return ("x", "dy") if self.is_backward else ("x",)
 
     def format_of(self, tensor: str) -> Format:
         dtypes = dict.fromkeys(("x", "residual", "x_bias", "sum"), self.x_dtype)
@@ -222,6 +235,50 @@ def backward(dtype: str) -> Iterator[Case]:
             yield case("N(0,1)", 3, 130, eps, 2)
 
 
+def detach(dtype: str) -> Iterator[Case]:
+    """Gradients with mean and rstd as constants."""
+    names = ("N(0,1)", "mean 1e4", "nonfinite", "1e30", "1e305", next(iter(OF_DY)))
+    for order, distribution in enumerate(name for name in names if has(FORMATS[dtype], name)):
+        rows = 8 if distribution in BY_RULE else 3
+        for index, cols in enumerate((1, 3, 33)):
+            optional = (("weight",), ("weight", "dsum"), ())[(order + index) % 3]
+            if distribution not in WITH_DSUM:
+                optional = optional[:1]
+            flags = DETACHED[(order + index + order // 3) % 3]
+            case = rows, cols, distribution, EPS, optional
+            yield uniform("layer_backward", dtype, *case, flags)
+            if index % 2:
+                yield uniform("rms_backward", dtype, *case, DETACH_RSTD)
+    for flags in DETACHED:
+        yield uniform("layer_backward", dtype, 9, 17, "N(0,1)", EPS, ("weight",), flags)
+    yield uniform("rms_backward", dtype, 9, 17, "N(0,1)", EPS, ("weight",), DETACH_RSTD)
+
+
+def ada(dtype: str) -> Iterator[Case]:
+    """AdaNorm, which has neither weight nor bias."""
+    names = ("N(0,1)", "mean 1e4", "one outlier", "constant", "subnormal", "nonfinite", "1e30")
+    for order, distribution in enumerate(name for name in names if has(FORMATS[dtype], name)):
+        rows = 8 if distribution in BY_RULE else 2
+        for index, cols in enumerate((1, 3, 33)):
+            turn = order + index
+            op = tuple(ADA)[turn % 2]
+            yield uniform(f"{op}_forward", dtype, rows, cols, distribution)
+            if turn % 3 == 0:
+                added = ("residual", "x_bias") if distribution not in BY_RULE else ("residual",)
+                yield uniform("ada_add_forward", dtype, rows, cols, distribution, EPS, added)
+            if distribution != "constant":
+                optional = ("dsum",) if distribution in WITH_DSUM and turn % 2 else ()
+                flags = (0, *DETACHED)[turn % 4]
+                case = rows, cols, distribution, EPS, optional, flags
+                yield uniform(f"{op}_backward", dtype, *case)
+    for op in ADA:
+        yield uniform(f"{op}_forward", dtype, 1, 384, "one outlier")
+        for eps in (0.0, 1e3):
+            yield uniform(f"{op}_backward", dtype, 3, 130, "N(0,1)", eps)
+    yield uniform("ada_forward", dtype, 0, 7, "N(0,1)")
+    yield uniform("ada_backward", dtype, 0, 7, "N(0,1)")
+
+
 def mixed() -> Iterator[Case]:
     """Every x, y and parameter dtype."""
     combinations = [(x, y, param) for x in FORMATS for y in FORMATS for param in FORMATS]
@@ -233,11 +290,14 @@ def mixed() -> Iterator[Case]:
         optional = ("weight", "dsum") if turn % 2 else ("weight",)
         op = BACKWARD[turn // 2 % 2]
         yield Case(op, "mixed", *dtypes, 3, 37, "mean 1e3", EPS, optional, turn % 3 % 2)
+        if dtypes[2] == dtypes[0]:
+            yield Case("ada_other_backward", "mixed", *dtypes, 3, 37, "mean 1e3")
+            yield Case("ada_other_forward", "mixed", *dtypes, 2, 37, "N(0,1)")
         op = FORWARD[1 + turn % 3]
         optional = ("weight", "bias") + ("residual", "x_bias") * ("add" in op)
         yield Case(op, "mixed", *dtypes, 2, 37, "N(0,1)", EPS, optional, turn % 3 % 2)
 
 
 def all_cases() -> list[Case]:
-    kinds = (layer_forward, rms_forward, add_forward, backward)
+    kinds = (layer_forward, rms_forward, add_forward, backward, detach, ada)
     return [case for kind in kinds for dtype in FORMATS for case in kind(dtype)] + list(mixed())

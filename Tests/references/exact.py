@@ -57,13 +57,29 @@ def affine(normalized: list, weight, bias) -> list:
     return y
 
 
-def row_gradient(norm: str, normalized: list, rstd, dy: list, weight) -> list:
-    """dx of one row."""
+def ada_factors(normalized: list, scale, slope) -> list:
+    """What AdaNorm multiplies x^ by: constants in its gradient."""
+    return [scale * (1 - slope * value) for value in normalized]
+
+
+def row_gradient(
+    norm: str,
+    normalized: list,
+    rstd,
+    dy: list,
+    weight,
+    detach_mean: bool = False,
+    detach_rstd: bool = False,
+) -> list:
+    """dx of one row; the mean and rstd are constants where they are detached."""
     cols = len(normalized)
     g = dy if weight is None else [value * factor for value, factor in zip(dy, weight)]
-    if cols == 1 and norm == LAYER and normalized == [0]:
+    if cols == 1 and norm == LAYER and normalized == [0] and not detach_mean:
         return [0 * g[0]]  # also where eps = 0 makes rstd infinite
-    mean = sum(g, mpq(0)) / cols if norm == LAYER else mpq(0)
+    has_mean = norm == LAYER and not detach_mean
+    mean = sum(g, mpq(0)) / cols if has_mean else mpq(0)
+    if detach_rstd:
+        return [rstd * (a - mean) for a in g]
     projection = sum((a * b for a, b in zip(g, normalized)), mpq(0)) / cols
     return [rstd * (a - mean - b * projection) for a, b in zip(g, normalized)]
 

@@ -21,7 +21,7 @@ from gmpy2 import mpq
 from tqdm import tqdm
 
 import exact
-from cases import BACKWARD, WEIGHT_OFFSET, Case, all_cases
+from cases import DETACH_MEAN, DETACH_RSTD, WEIGHT_OFFSET, Case, all_cases
 from formats import Format
 
 HERE = Path(__file__).resolve().parent
@@ -71,21 +71,38 @@ def results(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, list]:
     for row in x:
         for column, value in zip((normalized, mean, rstd), exact.normalize(case.norm, row, eps)):
             column.append(value)
-    if case.op not in BACKWARD:
-        columns["y"] = [v for row in normalized for v in exact.affine(row, weight, bias)]
+    factors = None
+    if case.ada is not None:
+        scale, slope = rationals(case.ada, case.compute)
+        factors = [exact.ada_factors(row, scale, slope) for row in normalized]
+    if not case.is_backward:
+        columns["y"] = [
+            v
+            for index, row in enumerate(normalized)
+            for v in exact.affine(row, factors[index] if factors else weight, bias)
+        ]
     if case.norm == exact.LAYER:
         columns["mean"] = mean
     columns["rstd"] = rstd
-    if case.op not in BACKWARD:
+    if not case.is_backward:
         return columns
     dy = [rationals(row, case.compute) for row in values["dy"]]
     columns["dx"] = []
     for row in range(case.rows):
-        dx = exact.row_gradient(case.norm, normalized[row], rstd[row], dy[row], weight)
+        dx = exact.row_gradient(
+            case.norm,
+            normalized[row],
+            rstd[row],
+            dy[row],
+            factors[row] if factors else weight,
+            bool(case.flags & DETACH_MEAN),
+            bool(case.flags & DETACH_RSTD),
+        )
         if "dsum" in values:
             dx = [a + b for a, b in zip(dx, rationals(values["dsum"][row], case.compute))]
         columns["dx"] += dx
-    columns["dweight"], columns["dbias"] = exact.parameter_gradients(normalized, dy, case.cols)
+    if case.ada is None:
+        columns["dweight"], columns["dbias"] = exact.parameter_gradients(normalized, dy, case.cols)
     return columns
 
 
@@ -125,7 +142,7 @@ def generate() -> dict[str, bytes]:
                 offsets[tensor] = files.add(given, bits.tobytes())
             for tensor, values in results(case, inputs).items():
                 form = case.format_of(tensor)
-                if case.op in BACKWARD and tensor in ("mean", "rstd"):
+                if case.is_backward and tensor in ("mean", "rstd"):
                     nearest = form.encode([form.split(value)[0] for value in values])
                     offsets[tensor] = files.add(given, nearest.tobytes())
                 else:

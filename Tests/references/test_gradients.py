@@ -22,15 +22,65 @@ def to_mp(value: mpq) -> mpmath.mpf:
     return mpmath.mpf(int(value.numerator)) / int(value.denominator)
 
 
+def statistics(norm: str, row: list, eps) -> tuple[mpmath.mpf, mpmath.mpf]:
+    mean = mpmath.fsum(row) / len(row) if norm == exact.LAYER else mpmath.mpf(0)
+    variance = mpmath.fsum((value - mean) ** 2 for value in row) / len(row)
+    return mean, 1 / mpmath.sqrt(variance + eps)
+
+
 def loss(norm: str, x: list, weight: list, bias: list, dy: list, eps) -> mpmath.mpf:
     total = mpmath.mpf(0)
     for row, gradients in zip(x, dy):
-        mean = mpmath.fsum(row) / len(row) if norm == exact.LAYER else 0
-        variance = mpmath.fsum((value - mean) ** 2 for value in row) / len(row)
-        rstd = 1 / mpmath.sqrt(variance + eps)
+        mean, rstd = statistics(norm, row, eps)
         for value, factor, shift, gradient in zip(row, weight, bias, gradients):
             total += gradient * ((value - mean) * rstd * factor + shift)
     return total
+
+
+def detached_loss(
+    row: list, constants: tuple, factors: list, dy: list, eps, detached: tuple[bool, bool]
+) -> mpmath.mpf:
+    """Of one row, where the mean, rstd or both stay what they are in `constants`. An rstd that does
+    not is that of the row around that mean."""
+    mean, rstd = statistics(exact.LAYER, row, eps)
+    if detached[0]:
+        mean = constants[0]
+        variance = mpmath.fsum((value - mean) ** 2 for value in row) / len(row)
+        rstd = 1 / mpmath.sqrt(variance + eps)
+    if detached[1]:
+        rstd = constants[1]
+    return mpmath.fsum(g * f * (v - mean) * rstd for g, f, v in zip(dy, factors, row))
+
+
+def check_detached(random: np.random.RandomState) -> int:
+    """dx of DetachNorm and of AdaNorm, whose factors are constants; counts what it compares."""
+    compared = 0
+    for cols, eps, scale, *detached in itertools.product(
+        (1, 2, 7), (1e-3, 1.0), (None, 1.5), (False, True), (False, True)
+    ):
+        x, dy = random.standard_normal((2, cols))
+        normalized, _, rstd = exact.normalize(exact.LAYER, x, eps)
+        factors = [mpq(value) for value in (1 + random.standard_normal(cols)).tolist()]
+        if scale is not None:
+            factors = exact.ada_factors(normalized, mpq(scale), mpq(0.3))
+        gradients = [mpq(value) for value in dy.tolist()]
+        found = exact.row_gradient(exact.LAYER, normalized, rstd, gradients, factors, *detached)
+        row = [mpmath.mpf(value) for value in x.tolist()]
+        constants = statistics(exact.LAYER, row, eps)
+        others = [to_mp(value) for value in factors], [to_mp(value) for value in gradients]
+        for index, value in enumerate(found):
+            difference = central_difference(
+                lambda v, c=constants, o=others, e=eps, d=tuple(detached): detached_loss(
+                    v, c, *o, e, d
+                ),
+                row,
+                index,
+            )
+            if abs(to_mp(value) - difference) > TOLERANCE:
+                where = f"{cols} columns, eps {eps}, C {scale}, detached {detached}: dx[{index}]"
+                raise SystemExit(f"{where} is {to_mp(value)}, not {difference}")
+            compared += 1
+    return compared
 
 
 def central_difference(function, numbers: list, index: int) -> mpmath.mpf:
@@ -98,6 +148,7 @@ def main() -> None:
                     where = f"{norm} {rows} x {cols}, mean {mean}, eps {eps}: {name}[{index}]"
                     raise SystemExit(f"{where} is {to_mp(value)}, not {difference}")
                 compared += 1
+    compared += check_detached(random)
     print(f"{compared} gradients agree with central differences")
 
 
