@@ -22,10 +22,10 @@ from ._arrays import (
     stats_dtype,
 )
 from ._layout import lay_out
-from ._library import BackwardArgs, Flag, check, library, packer
+from ._library import ADA_DEFAULTS, BackwardArgs, Flag, check, library, packer
 
 _pack_head: Final = packer(BackwardArgs, "struct_size", "cols").pack
-_pack_addresses: Final = packer(BackwardArgs, "dy", "dbias").pack
+_pack_addresses: Final = packer(BackwardArgs, "dy", "ada_slope").pack
 _SIZE: Final = sizeof(BackwardArgs)
 
 
@@ -46,6 +46,7 @@ def backward(
     dbias: Any,
     accumulate_dx: bool,
     accumulate_params: bool,
+    ada: tuple[Any, Any] = ADA_DEFAULTS,
 ) -> tuple[Any, Any, Any]:
     """dx, dweight and dbias: each what was given, a new array for True, or None for False."""
     x = as_input(x, "x")
@@ -99,6 +100,7 @@ def backward(
         *layout.pointers("dx"),
         pointer(dweight),
         pointer(dbias),
+        *ada,
     )
     check(library.layernorm_backward(head + addresses))
     layout.store()

@@ -27,7 +27,18 @@ from ._arrays import (
     stats_dtype,
 )
 from ._layout import lay_out
-from ._library import RMS, DType, ForwardArgs, Status, check, library, packer, path
+from ._library import (
+    ADA,
+    ADA_DEFAULTS,
+    RMS,
+    DType,
+    ForwardArgs,
+    Status,
+    check,
+    library,
+    packer,
+    path,
+)
 
 _forward: Final = library.layernorm_forward
 # The same with Python's lock held, for calls that take less time than to give it away and have it
@@ -35,11 +46,11 @@ _forward: Final = library.layernorm_forward
 _forward_holding_lock: Final = PyDLL(fspath(path)).layernorm_forward
 _LARGEST_HOLDING_LOCK: Final = 16 << 10  # bytes of x: done in a microsecond
 _pack_head: Final = packer(ForwardArgs, "struct_size", "cols").pack
-_pack_addresses: Final = packer(ForwardArgs, "x", "sum_strides").pack
+_pack_addresses: Final = packer(ForwardArgs, "x", "ada_slope").pack
 _PLAIN: Final = {"x", "weight", "bias", "y"}
 _ADDED: Final = {"residual", "x_bias", "sum"}
-_pack_plain: Final = packer(ForwardArgs, "x", "sum_strides", _PLAIN).pack
-_pack_plain_added: Final = packer(ForwardArgs, "x", "sum_strides", _PLAIN | _ADDED).pack
+_pack_plain: Final = packer(ForwardArgs, "x", "ada_slope", _PLAIN).pack
+_pack_plain_added: Final = packer(ForwardArgs, "x", "ada_slope", _PLAIN | _ADDED).pack
 _SIZE: Final = sizeof(ForwardArgs)
 _SUCCESS: Final = int(Status.SUCCESS)
 _PLAIN_DTYPES: Final = dict(DTYPES)  # without bfloat16, which is not in it yet
@@ -69,11 +80,13 @@ def forward(
     out: Any,
     return_stats: bool,
     added: tuple[Any, Any, Any] | None = None,
+    ada: tuple[Any, Any] = ADA_DEFAULTS,
 ) -> Any:
     """y; in a tuple, if there are more: the sum if something is `added`, which is residual, x_bias
     and sum_out; mean, which RMSNorm does not have, and rstd. `pinned`, if given, is of weight and
-    bias."""
-    if type(x) is ndarray and axis is None and isinstance(eps, float) and not return_stats:
+    bias; `ada` are C and k of AdaNorm."""
+    plain = axis is None and isinstance(eps, float) and not return_stats and norm != ADA
+    if type(x) is ndarray and plain:
         # Contiguous writable arrays of one dtype, over the last dimensions, are done in a fifth of
         # the time that it takes to look at everything that the arguments may be. Whatever is not
         # that, or is wrong, raises or has a status, with nothing written, and goes the general
@@ -117,7 +130,7 @@ def forward(
         except Exception:
             pass
     return _any_forward(
-        norm, flags, normalized_shape, axis, weight, bias, eps, x, out, return_stats, added
+        norm, flags, normalized_shape, axis, weight, bias, eps, x, out, return_stats, added, ada
     )
 
 
@@ -160,6 +173,7 @@ def _any_forward(
     out: Any,
     return_stats: bool,
     added: tuple[Any, Any, Any] | None,
+    ada: tuple[Any, Any],
 ) -> Any:
     x = as_input(x, "x")
     axes = normalized_axes(x.shape, normalized_shape, axis)
@@ -211,6 +225,7 @@ def _any_forward(
         *layout.pointers("residual"),
         pointer(x_bias),
         *layout.pointers("sum_out"),
+        *ada,
     )
     check(_forward(head + addresses))
     layout.store()

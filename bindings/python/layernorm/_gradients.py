@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ._backward import backward
-from ._library import LAYER, RMS, WEIGHT_OFFSET
+from ._library import LAYER, RMS, WEIGHT_OFFSET, detached
 from ._types import Input, Shape
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def layer_norm_backward(
     eps: float = 1e-5,
     *,
     axis: int | None = None,
+    detach_mean: bool = False,
+    detach_rstd: bool = False,
     dsum: Input | None = None,
     dx: Dx | Literal[True] = True,
     dweight: Dweight | Literal[True] = True,
@@ -41,6 +43,8 @@ def layer_norm_backward(
     eps: float = 1e-5,
     *,
     axis: int | None = None,
+    detach_mean: bool = False,
+    detach_rstd: bool = False,
     dsum: Input | None = None,
     dx: Dx | bool = True,
     dweight: Dweight | bool = True,
@@ -58,6 +62,8 @@ def layer_norm_backward(
     eps: Any = 1e-5,
     *,
     axis: Any = None,
+    detach_mean: bool = False,
+    detach_rstd: bool = False,
     dsum: Any = None,
     dx: Any = True,
     dweight: Any = True,
@@ -82,6 +88,9 @@ def layer_norm_backward(
     mean, rstd
         As layer_norm() returned them. Without both, they are computed again, with eps, which serves
         only then.
+    detach_mean, detach_rstd
+        Whether mean, or rstd, is a constant (DetachNorm of Xu et al. 2019, arXiv:1911.07013): dx is
+        without the term sum(g) / n, or x^ * sum(g * x^) / n; with both, rstd * g.
     dsum
         For add_layer_norm(): the gradient that arrives at the sum from elsewhere, of the shape and
         dtype of dy. dx is then the gradient of x and of residual.
@@ -96,8 +105,9 @@ def layer_norm_backward(
     -------
     The tuple (dx, dweight, dbias), with None for what is not wanted.
     """
+    flags = detached(detach_mean, detach_rstd)
     return backward(
-        LAYER, 0, dy, x, normalized_shape, axis, weight, mean, rstd, eps, dsum,
+        LAYER, flags, dy, x, normalized_shape, axis, weight, mean, rstd, eps, dsum,
         dx, dweight, dbias, accumulate_dx, accumulate_params,
     )  # fmt: skip
 
@@ -113,6 +123,7 @@ def rms_norm_backward(
     *,
     axis: int | None = None,
     weight_offset: bool = False,
+    detach_rstd: bool = False,
     dsum: Input | None = None,
     dx: Dx | Literal[True] = True,
     dweight: Dweight | Literal[True] = True,
@@ -130,6 +141,7 @@ def rms_norm_backward(
     *,
     axis: int | None = None,
     weight_offset: bool = False,
+    detach_rstd: bool = False,
     dsum: Input | None = None,
     dx: Dx | bool = True,
     dweight: Dweight | bool = True,
@@ -146,6 +158,7 @@ def rms_norm_backward(
     *,
     axis: Any = None,
     weight_offset: bool = False,
+    detach_rstd: bool = False,
     dsum: Any = None,
     dx: Any = True,
     dweight: Any = True,
@@ -161,7 +174,7 @@ def rms_norm_backward(
     The other parameters are those of layer_norm_backward(). Returns the tuple (dx, dweight), with
     None for what is not wanted.
     """
-    flags = WEIGHT_OFFSET if weight_offset else 0
+    flags = (WEIGHT_OFFSET if weight_offset else 0) | detached(False, detach_rstd)
     return backward(
         RMS, flags, dy, x, normalized_shape, axis, weight, None, rstd, eps, dsum,
         dx, dweight, False, accumulate_dx, accumulate_params,

@@ -62,6 +62,7 @@ class Norm(IntEnum):
 
     LAYER = 0
     RMS = 1
+    ADA = 2
 
 
 class Flag(IntFlag):
@@ -70,12 +71,24 @@ class Flag(IntFlag):
     WEIGHT_OFFSET = 1
     ACCUMULATE_DX = 2
     ACCUMULATE_PARAMS = 4
+    DETACH_MEAN = 8
+    DETACH_RSTD = 16
 
 
 # Plain ints: an enum's member takes a tenth of a microsecond to look up.
 LAYER: Final = int(Norm.LAYER)
 RMS: Final = int(Norm.RMS)
+ADA: Final = int(Norm.ADA)
 WEIGHT_OFFSET: Final = int(Flag.WEIGHT_OFFSET)
+DETACH_MEAN: Final = int(Flag.DETACH_MEAN)
+DETACH_RSTD: Final = int(Flag.DETACH_RSTD)
+# C and k of AdaNorm where they are not given.
+ADA_DEFAULTS: Final = (1.0, 0.1)
+
+
+def detached(mean: bool, rstd: bool) -> int:
+    """The flags for what is a constant in backward."""
+    return (DETACH_MEAN if mean else 0) | (DETACH_RSTD if rstd else 0)
 
 
 class ForwardArgs(Structure):
@@ -105,6 +118,8 @@ class ForwardArgs(Structure):
         ("x_bias", c_void_p),
         ("sum", c_void_p),
         ("sum_strides", c_void_p),
+        ("ada_scale", c_double),
+        ("ada_slope", c_double),
     ]
 
 
@@ -135,6 +150,8 @@ class BackwardArgs(Structure):
         ("dx_strides", c_void_p),
         ("dweight", c_void_p),
         ("dbias", c_void_p),
+        ("ada_scale", c_double),
+        ("ada_slope", c_double),
     ]
 
 
@@ -229,7 +246,13 @@ _EXCEPTIONS: Final[dict[int, type[Exception]]] = {
     Status.ERROR_OUT_OF_MEMORY: MemoryError,
 }
 # What the arguments of C are called here.
-_RENAMED: Final = {"y": "out", "sum": "sum_out", "num_threads": "n"}
+_RENAMED: Final = {
+    "y": "out",
+    "sum": "sum_out",
+    "num_threads": "n",
+    "ada_scale": "scale",
+    "ada_slope": "slope",
+}
 
 
 def last_error() -> str:

@@ -60,7 +60,7 @@ def test_structs(name, declared):
 
 @pytest.mark.parametrize("given", [None, {"x", "sum"}])
 def test_packer(given):
-    args, first, last = _library.ForwardArgs, "rows", "sum_strides"
+    args, first, last = _library.ForwardArgs, "rows", "ada_slope"
     names = [name for name, _ in args._fields_]
     packed = names[names.index(first) :]
     values = {name: number for number, name in enumerate(packed, start=1)}
