@@ -297,17 +297,17 @@ static void empty_sizes(void) {
 }
 
 static void names_of_statuses(void) {
-  static const char *const names[] = {"SUCCESS",           "ERROR_NULL_POINTER", "ERROR_SIZE",
-                                      "ERROR_EPS",         "ERROR_DTYPE",        "ERROR_NORM",
-                                      "ERROR_FLAGS",       "ERROR_STRUCT_SIZE",  "ERROR_STRIDE",
-                                      "ERROR_OVERLAP",     "ERROR_ALIGNMENT",    "ERROR_ISA",
-                                      "ERROR_NUM_THREADS", "ERROR_OUT_OF_MEMORY"};
+  static const char *const names[] = {"SUCCESS",           "ERROR_NULL_POINTER",  "ERROR_SIZE",
+                                      "ERROR_EPS",         "ERROR_DTYPE",         "ERROR_NORM",
+                                      "ERROR_FLAGS",       "ERROR_STRUCT_SIZE",   "ERROR_STRIDE",
+                                      "ERROR_OVERLAP",     "ERROR_ALIGNMENT",     "ERROR_ISA",
+                                      "ERROR_NUM_THREADS", "ERROR_OUT_OF_MEMORY", "ERROR_CELL"};
   for (int i = 0; i < (int)(sizeof names / sizeof *names); i++) {
     const char *name = layernorm_status_string((layernorm_status)i);
     check(strncmp(name, "LAYERNORM_", 10) == 0 && strcmp(name + 10, names[i]) == 0,
           "status %d is called %s, not LAYERNORM_%s", i, name, names[i]);
   }
-  static const int unknown[] = {14, -1, 1000, INT32_MIN, INT32_MAX};
+  static const int unknown[] = {15, -1, 1000, INT32_MIN, INT32_MAX};
   for (int i = 0; i < 5; i++) {
     const char *name = layernorm_status_string((layernorm_status)unknown[i]);
     check(name != NULL && name[0] != 0, "status %d has no name", unknown[i]);

@@ -10,40 +10,8 @@ static const char *const facts[] = {"op",    "data", "x_dtype", "y_dtype",      
                                     "flags", "rows", "cols",    "distribution", "eps"};
 enum {
   FACT_COUNT = sizeof facts / sizeof *facts,
-  FIELD_COUNT = FACT_COUNT + TENSOR_COUNT,
-  FILES_AT_MOST = 64
+  FIELD_COUNT = FACT_COUNT + TENSOR_COUNT
 };
-
-typedef struct file {
-  char *path;
-  unsigned char *bytes;
-  size_t size;
-} file;
-
-static file read_file(const char *path) {
-  file f = {strdup(path), NULL, 0};
-  FILE *stream = fopen(path, "rb");
-  if (stream == NULL || fseek(stream, 0, SEEK_END) != 0) die("cannot read %s", path);
-  f.size = (size_t)ftell(stream);
-  rewind(stream);
-  f.bytes = malloc(f.size + 1);
-  if (f.bytes == NULL || fread(f.bytes, 1, f.size, stream) != f.size) die("cannot read %s", path);
-  f.bytes[f.size] = 0;
-  fclose(stream);
-  return f;
-}
-
-/* Each file is read once and stays for as long as the process. */
-static const file *data_file(const char *directory, const char *data, const char *part) {
-  static file files[FILES_AT_MOST];
-  char path[4096];
-  snprintf(path, sizeof path, "%s/%s.%s.bin", directory, data, part);
-  for (int i = 0; i < FILES_AT_MOST; i++) {
-    if (files[i].path == NULL) files[i] = read_file(path);
-    if (strcmp(files[i].path, path) == 0) return &files[i];
-  }
-  die("more than %d data files", FILES_AT_MOST);
-}
 
 const char *const tensor_names[TENSOR_COUNT] = {"x",      "residual", "x_bias",  "dy",   "dsum",
                                                 "weight", "bias",     "mean",    "rstd", "sum",
@@ -131,21 +99,14 @@ const char *describe(const test_case *c) {
   return text;
 }
 
-static int64_t whole(const char *field) {
-  char *end;
-  long long value = strtoll(field, &end, 10);
-  if (end == field || *end != 0 || value < 0) die("the manifest has %s for a whole number", field);
-  return value;
-}
-
 static test_case parse_case(const char *directory, char *field[FIELD_COUNT]) {
   test_case c = {.op = operation_named(field[0]),
                  .x_dtype = dtype_named(field[2]),
                  .y_dtype = dtype_named(field[3]),
                  .param_dtype = dtype_named(field[4]),
-                 .flags = (uint64_t)whole(field[5]),
-                 .rows = whole(field[6]),
-                 .cols = whole(field[7]),
+                 .flags = (uint64_t)whole_number(field[5]),
+                 .rows = whole_number(field[6]),
+                 .cols = whole_number(field[7]),
                  .eps = strtod(field[9], NULL)};
   snprintf(c.distribution, sizeof c.distribution, "%s", field[8]);
   for (int t = X; t < TENSOR_COUNT; t++) {
@@ -155,45 +116,19 @@ static test_case parse_case(const char *directory, char *field[FIELD_COUNT]) {
       if (output) die("the manifest has no %s of: %s", tensor_names[t], describe(&c));
       continue;
     }
-    const file *f = data_file(directory, field[1], output ? c.op->name : "inputs");
     size_t bytes = (size_t)count_of(&c, t) * (dtype_size(dtype_of(&c, t)) + (output ? 1 : 0));
-    if ((size_t)whole(offset) + bytes > f->size)
-      die("%s ends before the %s of: %s", f->path, tensor_names[t], describe(&c));
-    c.data[t] = f->bytes + whole(offset);
+    c.data[t] = data_at(directory, field[1], output ? c.op->name : "inputs", offset, bytes);
   }
   return c;
 }
 
-/* Cuts a line into its fields, in place. */
-static void split(char *line, char *field[FIELD_COUNT]) {
-  for (int i = 0; i < FIELD_COUNT; i++) {
-    if (line == NULL) die("the manifest has a line with %d fields", i);
-    field[i] = line;
-    line = strchr(line, '\t');
-    if (line != NULL) *line++ = 0;
-  }
-  if (line != NULL) die("the manifest has a line with more than %d fields", FIELD_COUNT);
-}
-
 case_list read_cases(const char *directory) {
-  char path[4096];
-  snprintf(path, sizeof path, "%s/manifest.tsv", directory);
-  file manifest = read_file(path);
-  int lines = 0;
-  for (size_t i = 0; i < manifest.size; i++) lines += manifest.bytes[i] == '\n';
-  case_list list = {calloc((size_t)lines, sizeof *list.cases), 0};
-  char *field[FIELD_COUNT];
-  char *rest = NULL;
-  for (char *line = strtok_r((char *)manifest.bytes, "\n", &rest); line != NULL;
-       line = strtok_r(NULL, "\n", &rest)) {
-    split(line, field);
-    if (list.count == 0 && strcmp(field[0], "op") == 0) {
-      for (int i = 0; i < FIELD_COUNT; i++)
-        if (strcmp(field[i], i < FACT_COUNT ? facts[i] : tensor_names[i - FACT_COUNT]) != 0)
-          die("the manifest has a column %s", field[i]);
-      continue;
-    }
-    list.cases[list.count++] = parse_case(directory, field);
-  }
+  const char *columns[FIELD_COUNT];
+  memcpy(columns, facts, sizeof facts);
+  memcpy(columns + FACT_COUNT, tensor_names, sizeof tensor_names);
+  manifest m = read_manifest(directory, "manifest.tsv", columns, FIELD_COUNT);
+  case_list list = {calloc((size_t)m.lines, sizeof *list.cases), m.lines};
+  for (int i = 0; i < m.lines; i++)
+    list.cases[i] = parse_case(directory, m.fields + i * FIELD_COUNT);
   return list;
 }

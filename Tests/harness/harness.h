@@ -24,6 +24,22 @@ void make_nans_the_same(layernorm_dtype dtype, void *data, int64_t count);
 /* The unit in the last place of a value of that magnitude, in the dtype. */
 long double unit_in_last_place(layernorm_dtype dtype, long double magnitude);
 
+/* ---- Manifests (manifest.c) ------------------------------------------------------------------- */
+
+/* The lines of a file of fields between tabs, without the first, which names the columns. */
+typedef struct manifest {
+  char **fields; /* [lines][columns] */
+  int lines;
+} manifest;
+
+/* Exits if the file cannot be read or its columns are others. */
+manifest read_manifest(const char *directory, const char *name, const char *const *columns,
+                       int count);
+int64_t whole_number(const char *field); /* exits if it is none */
+/* The bytes at an offset of <directory>/<data>.<part>.bin. Exits if they are not there. */
+const unsigned char *data_at(const char *directory, const char *data, const char *part,
+                             const char *offset, size_t bytes);
+
 /* ---- Cases (cases.c, synthetic.c) ------------------------------------------------------------- */
 
 /* Inputs before outputs; mean and rstd are inputs of a backward pass and outputs of a forward one. */
@@ -254,6 +270,16 @@ int wait_for(pid_t child); /* its exit status, or 128 + the signal that ended it
 int run_again(const char *argument, setting environment, FILE *output);
 int thread_count(void); /* of this process, from /proc */
 
+/* ---- Equal bits under every instruction set (isas.c) ------------------------------------------ */
+
+/* FNV-1a of the bytes, going on from a hash. */
+#define FNV_BASIS UINT64_C(0xCBF29CE484222325)
+uint64_t fnv(uint64_t hash, const unsigned char *bytes, size_t count);
+/* Runs this program again with `worker` under each instruction set, and compares the digests that they
+ * print, a line of 16 hexadecimal digits for each of `count` cases. */
+void compare_isas(const char *worker, int count, const char *(*describe_case)(int));
+void check_isa_of_worker(void); /* that it is the one that LAYERNORM_ISA names */
+
 /* ---- A host's own threads (host_pool.c) ------------------------------------------------------- */
 
 /* Started anew for each call, and given the indices in an order of no use to anyone. */
@@ -290,5 +316,10 @@ int test_gradient_sums(void);
 int test_environment(void);
 int environment_worker(void);
 int test_threads(void);
+int test_cells(void);
+int test_cell_bits(void);
+int cell_bits_worker(void);
+int test_cell_arguments(void);
+int test_cell_gradients(void);
 
 #endif

@@ -5,7 +5,7 @@
 
 static union {
   double aligned;
-  unsigned char bytes[TENSOR_COUNT * PART];
+  unsigned char bytes[PARTS * PART];
 } block;
 static unsigned char before[sizeof block];
 
@@ -15,12 +15,12 @@ static void fill_block(void) {
   memcpy(before, block.bytes, sizeof before);
 }
 
-void *part(tensor t) {
+void *part(int t) {
   if (before[1] == 0) fill_block();
   return block.bytes + t * PART;
 }
 
-void *moved(tensor t, int64_t bytes) { return (unsigned char *)part(t) + bytes; }
+void *moved(int t, int64_t bytes) { return (unsigned char *)part(t) + bytes; }
 
 const int64_t *strides(int64_t batch, int64_t row, int64_t col) {
   static int64_t kept[4][3];

@@ -3,19 +3,20 @@
 #ifndef REFUSALS_H
 #define REFUSALS_H
 
-#include "harness.h"
+#include "cells.h"
 
 enum {
   ROWS = 3,
   COLS = 4,
   PART = 1024,
+  PARTS = (int)CELL_TENSOR_COUNT > (int)TENSOR_COUNT ? (int)CELL_TENSOR_COUNT : (int)TENSOR_COUNT,
   BYTES = ROWS * COLS * sizeof(float)
 };
 
-/* The part of a tensor in one block for all of them, so that any overlap can be asked for and any
+/* The part of a tensor or cell_tensor in one block for all of them, so that any overlap can be asked for and any
  * write is seen. Parts lie far enough apart for every layout of the tests. */
-void *part(tensor t);
-void *moved(tensor t, int64_t bytes);
+void *part(int t);
+void *moved(int t, int64_t bytes);
 /* Strides that live long enough for a call. */
 const int64_t *strides(int64_t batch, int64_t row, int64_t col);
 /* Whether all is as it was; puts it back. */
@@ -49,5 +50,7 @@ void expect_accepted(layernorm_status got, const char *call);
 void refused_forward(void);
 void refused_add(void);
 void refused_backward(void);
+void refused_cell_forward(void);
+void refused_cell_backward(void);
 
 #endif

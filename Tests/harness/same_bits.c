@@ -12,11 +12,11 @@
 #include <string.h>
 
 static uint64_t digest(const test_case *c, const outputs *out) {
-  uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
+  uint64_t hash = FNV_BASIS;
   for (int t = X; t < TENSOR_COUNT; t++) {
     if (out->data[t] == NULL) continue;
     size_t bytes = (size_t)count_of(c, (tensor)t) * dtype_size(dtype_of(c, (tensor)t));
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ out->data[t][i]) * 0x100000001B3u;
+    hash = fnv(hash, out->data[t], bytes);
   }
   return hash;
 }
@@ -72,9 +72,7 @@ static void with_threads(const case_list *list, const uint64_t *digests, const c
 int same_bits_worker(void) {
   case_list list = all_cases();
   uint64_t *digests = calloc((size_t)list.count, sizeof *digests);
-  const char *isa = layernorm_isa(), *forced = getenv("LAYERNORM_ISA");
-  check(isa != NULL && forced != NULL && strcmp(isa, forced) == 0, "%s runs, not %s",
-        isa ? isa : layernorm_last_error(), forced);
+  check_isa_of_worker();
   layernorm_set_num_threads(1);
   for (int i = 0; i < list.count; i++) {
     const test_case *c = &list.cases[i];
@@ -91,52 +89,17 @@ int same_bits_worker(void) {
   with_threads(&list, digests, "the host's");
   layernorm_set_parallel_for(NULL, NULL);
   check(pool.calls > 0, "no work was handed to the host's threads");
-  fprintf(stderr, "same bits, %s: %d cases, %" PRId64 " of %" PRId64 " checks failed\n", forced,
-          list.count, failure_count(), check_count());
+  fprintf(stderr, "same bits, %s: %d cases, %" PRId64 " of %" PRId64 " checks failed\n",
+          layernorm_isa(), list.count, failure_count(), check_count());
   return failure_count() == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* The digests that a worker has written, one for each case. */
-static uint64_t *read_digests(FILE *stream, int count) {
-  uint64_t *digests = calloc((size_t)count, sizeof *digests);
-  rewind(stream);
-  for (int i = 0; i < count; i++)
-    check(fscanf(stream, "%" SCNx64, &digests[i]) == 1, "the digest of case %d is missing", i);
-  return digests;
-}
+static case_list compared;
+
+static const char *describe_compared(int i) { return describe(&compared.cases[i]); }
 
 int test_same_bits(void) {
-  enum {
-    ISAS_AT_MOST = 8
-  };
-  case_list list = all_cases();
-  pid_t workers[ISAS_AT_MOST] = {0};
-  FILE *streams[ISAS_AT_MOST] = {NULL};
-  for (int i = 0; isa_names[i] != NULL; i++) { /* all at once */
-    if (!cpu_has(isa_names[i])) {
-      printf("same bits, %s: NOT RUN, this CPU does not have it\n", isa_names[i]);
-      continue;
-    }
-    streams[i] = tmpfile();
-    if (streams[i] == NULL) die("cannot make a temporary file");
-    setting isa = {"LAYERNORM_ISA", isa_names[i]};
-    workers[i] = start_again("same_bits_worker", isa, streams[i]);
-  }
-  uint64_t *first = NULL;
-  for (int i = 0; isa_names[i] != NULL; i++) {
-    if (workers[i] == 0) continue;
-    int status = wait_for(workers[i]);
-    uint64_t *digests = read_digests(streams[i], list.count);
-    fclose(streams[i]);
-    check(status == EXIT_SUCCESS, "%s ended with status %d", isa_names[i], status);
-    for (int c = 0; first != NULL && c < list.count; c++)
-      check(digests[c] == first[c], "%s: other bits under %s than under %s",
-            describe(&list.cases[c]), isa_names[i], isa_names[0]);
-    if (first == NULL)
-      first = digests;
-    else
-      free(digests);
-  }
-  free(first);
+  compared = all_cases();
+  compare_isas("same_bits_worker", compared.count, describe_compared);
   return summary("same bits");
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the reference outputs: manifest.tsv and the .bin files beside it.
+"""Writes the reference outputs: manifest.tsv and the .bin files beside it; and those of the cells,
+which generate_cells.py describes.
 
     python generate.py            write them
     python generate.py --check    compute them again and compare with the files
@@ -23,6 +24,8 @@ from tqdm import tqdm
 import exact
 from cases import DETACH_MEAN, DETACH_RSTD, WEIGHT_OFFSET, Case, all_cases
 from formats import Format
+from generate_cells import add_cells
+from store import Files, encoded
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = ("op", "data", "x_dtype", "y_dtype", "param_dtype", "flags", "rows", "cols")
@@ -106,28 +109,6 @@ def results(case: Case, inputs: dict[str, np.ndarray]) -> dict[str, list]:
     return columns
 
 
-class Files:
-    """The binary files in the making. Equal blobs are stored once."""
-
-    def __init__(self):
-        self.contents: dict[str, bytearray] = {}
-        self.known: dict[tuple[str, bytes], int] = {}
-
-    def add(self, name: str, blob: bytes) -> int:
-        content = self.contents.setdefault(name, bytearray())
-        if (name, blob) not in self.known:
-            self.known[name, blob] = len(content)
-            content += blob
-        return self.known[name, blob]
-
-
-def encoded(values: list, form: Format) -> bytes:
-    pairs = [form.split(value) for value in values]
-    nearest = form.encode([pair[0] for pair in pairs])
-    residues = np.array([pair[1] for pair in pairs], dtype=np.int8)
-    return nearest.tobytes() + residues.tobytes()
-
-
 def generate() -> dict[str, bytes]:
     cases = all_cases()
     files = Files()
@@ -152,9 +133,9 @@ def generate() -> dict[str, bytes]:
             fields += [offsets.get(tensor, "-") for tensor in TENSORS]
             lines.append("\t".join(str(field) for field in fields))
             progress.update(case.rows * case.cols)
-    contents = {name: bytes(content) for name, content in files.contents.items()}
-    contents["manifest.tsv"] = ("\n".join(lines) + "\n").encode()
-    return contents
+    files.contents["manifest.tsv"] = bytearray(("\n".join(lines) + "\n").encode())
+    add_cells(files)
+    return {name: bytes(content) for name, content in files.contents.items()}
 
 
 def main() -> None:
