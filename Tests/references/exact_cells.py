@@ -4,11 +4,11 @@ Vectors are NumPy arrays of gmpy2's mpfr, one row of a batch each; the row of a 
 gates one after the other, in the order f, i, o, g or z, r, n. An absent parameter is a vector of
 ones or zeros.
 
-Beside a value goes its size: what one unit of its error is that of, the larger of |value| and the
-root mean square of the row. A size of 0 says that the value is met exactly. Over fewer than FEW
-elements, where terms may cancel and a norm leaves almost nothing of its gradient, of two elements
-only eps, the size is also that of the terms: what the derivative of the value makes of the sizes of
-what it is made from.
+Beside a value goes its size: what one unit of its error is that of. It is |value|, the root mean
+square of the row, or what the derivative of the value makes of the sizes of what it is made from,
+whichever is largest: a layer norm that is off by one unit of its own moves what follows from it by
+that. For the gradient of a norm, which a projection leaves, both are those of the terms. A size of
+0 says that the value is met exactly.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ import numpy as np
 from gmpy2 import mpfr, mpq
 
 PRECISION = 400
-FEW = 16
+FEW_ROWS = 16
+"""Of fewer, terms of a sum may cancel: its size is also the root of the sum of their squares."""
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
 
 gmpy2.get_context().precision = PRECISION
@@ -75,9 +76,8 @@ class Normalized:
             if count == 1:
                 dx_size[span] = 0
                 continue
-            terms = root_mean_square(size[span] * self.weight[span])
-            least = rstd * terms if count < FEW else root_mean_square(dx[span])
-            dx_size[span] = np.maximum(abs(dx[span]), least)
+            terms = rstd * abs(size[span] * self.weight[span])
+            dx_size[span] = np.maximum(own_size(terms), abs(dx[span]))
         return dx, dx_size
 
 
@@ -143,8 +143,8 @@ def own_size(values: np.ndarray) -> np.ndarray:
     return np.maximum(abs(values), root_mean_square(values))
 
 
-def with_terms(own: np.ndarray, *terms: np.ndarray) -> np.ndarray:
-    return np.maximum.reduce((own, *terms)) if len(own) < FEW else own
+def largest(*sizes: np.ndarray) -> np.ndarray:
+    return np.maximum.reduce(sizes)
 
 
 def forward_sizes(cell: str, row: dict, step: Step) -> dict[str, np.ndarray]:
@@ -152,7 +152,7 @@ def forward_sizes(cell: str, row: dict, step: Step) -> dict[str, np.ndarray]:
     sizes = [_statistics_sizes(norm, row[f"{of}_gates"]) for norm, of in zip(step.norms, "xh")]
     if cell.startswith("rnn"):
         slope = 1 - step.h * step.h if cell == "rnn_tanh" else 1
-        h = with_terms(own_size(step.h), slope * step.norms[0].sizes())
+        h = largest(own_size(step.h), slope * step.norms[0].sizes())
         return {"h": h, "gates": h, **_joined(sizes)}
     hidden = len(step.h)
     x, y = (norm.sizes().reshape(-1, hidden) for norm in step.norms[:2])
@@ -163,24 +163,24 @@ def forward_sizes(cell: str, row: dict, step: Step) -> dict[str, np.ndarray]:
         z_size, r_size = _gate(z, z * (1 - z), x[0] + y[0]), _gate(r, r * (1 - r), x[1] + y[1])
         n_size = _gate(n, 1 - n * n, x[2] + r * y[2] + r_size * abs(of_h))
         change = abs(n - row["h_prev"])
-        h = with_terms(own_size(step.h), (1 - z) * abs(row["h_prev"]), z * n_size, z_size * change)
+        h = largest(own_size(step.h), (1 - z) * abs(row["h_prev"]), z * n_size, z_size * change)
         return {"h": h, "gates": np.concatenate([z_size, r_size, n_size]), **_joined(sizes)}
     slopes = [gates[0] * (1 - gates[0]), gates[1] * (1 - gates[1]), gates[2] * (1 - gates[2])]
     slopes.append(1 - gates[3] * gates[3])
     f, i, o, g = (_gate(*gate) for gate in zip(gates, slopes, x + y))
-    c = with_terms(own_size(step.c), f * abs(row["c_prev"]), i * abs(gates[3]), gates[1] * g)
+    c = largest(own_size(step.c), f * abs(row["c_prev"]), i * abs(gates[3]), gates[1] * g)
     state = step.norms[2]
     normal, t = state.sizes(), tanh(state.y)
     if hidden > 1:
-        normal = with_terms(normal, state.rstd[0] * abs(state.weight) * c)
-    h = with_terms(own_size(step.h), o * abs(t), gates[2] * (1 - t * t) * normal)
+        normal = largest(normal, state.rstd[0] * abs(state.weight) * c)
+    h = largest(own_size(step.h), o * abs(t), gates[2] * (1 - t * t) * normal)
     rstd = state.rstd[0] * (abs(state.x_hat) * c).sum() / hidden
     sizes.append(([root_mean_square(c)], [state.rstd[0] * max(mpfr(1), rstd)]))
     return {"h": h, "c": c, "gates": np.concatenate([f, i, o, g]), **_joined(sizes)}
 
 
 def _gate(gate: np.ndarray, slope: np.ndarray, size: np.ndarray) -> np.ndarray:
-    return with_terms(own_size(gate), slope * size)
+    return largest(own_size(gate), slope * size)
 
 
 def _statistics_sizes(norm: Normalized, x: np.ndarray) -> tuple[list, list]:
@@ -225,21 +225,24 @@ def _rnn(cell: str, norm: Normalized, h: np.ndarray, dh: np.ndarray) -> dict:
 def _lstm(row: dict, norms: list[Normalized], gates: np.ndarray, dh: np.ndarray) -> dict:
     f, i, o, g = gates
     t = tanh(norms[2].y)
-    dy = dh * o * (1 - t * t)
-    through, size = norms[2].gradient(dy, abs(dy))
+    slope = 1 - t * t
+    t_size = largest(abs(t), slope * norms[2].sizes())
+    dy = dh * o * slope
+    dy_size = abs(dh * o) * largest(slope, 2 * abs(t) * t_size)
+    through, size = norms[2].gradient(dy, dy_size)
     dc = row["dc"] + through
-    size = with_terms(own_size(dc), size + abs(row["dc"]))
-    slopes = [f * (1 - f) * row["c_prev"], i * (1 - i) * g, o * (1 - o) * t, (1 - g * g) * i]
-    da = np.concatenate([dc * slopes[0], dc * slopes[1], dh * slopes[2], dc * slopes[3]])
-    sizes = [size, size, abs(dh), size]
+    size = largest(own_size(dc), size + abs(row["dc"]))
+    slopes = [f * (1 - f) * row["c_prev"], i * (1 - i) * g, o * (1 - o) * dh, (1 - g * g) * i]
+    terms, sizes = [dc, dc, t, dc], [size, size, t_size, size]
+    da = np.concatenate([slope * term for slope, term in zip(slopes, terms)])
     da_size = np.concatenate([abs(slope) * size for slope, size in zip(slopes, sizes)])
     return {
         "dh_prev": nothing(dh),
-        "dc_prev": (dc * f, with_terms(own_size(dc * f), size * f)),
+        "dc_prev": (dc * f, largest(own_size(dc * f), size * f)),
         **_of_product("x", norms[0], da, da_size),
         **_of_product("h", norms[1], da, da_size),
-        "dc_weight": (dy * norms[2].x_hat, abs(dy * norms[2].x_hat)),
-        "dc_bias": (dy, abs(dy)),
+        "dc_weight": (dy * norms[2].x_hat, dy_size * abs(norms[2].x_hat)),
+        "dc_bias": (dy, dy_size),
     }
 
 
@@ -247,13 +250,17 @@ def _gru(row: dict, norms: list[Normalized], gates: np.ndarray, dh: np.ndarray) 
     z, r, n = gates
     da_n = dh * z * (1 - n * n)
     da_z = dh * (n - row["h_prev"]) * z * (1 - z)
-    da_r = da_n * norms[1].y.reshape(3, -1)[2] * r * (1 - r)
+    of_h = norms[1].y.reshape(3, -1)[2]
+    da_r, slope = da_n * of_h * r * (1 - r), abs(da_n) * r * (1 - r)
+    r_size = slope * largest(abs(of_h), norms[1].sizes().reshape(3, -1)[2])
     of_x, of_h = np.concatenate([da_z, da_r, da_n]), np.concatenate([da_z, da_r, da_n * r])
+    x_size = np.concatenate([abs(da_z), r_size, abs(da_n)])
+    h_size = np.concatenate([abs(da_z), r_size, abs(da_n * r)])
     dh_prev = dh * (1 - z)
     return {
         "dh_prev": (dh_prev, own_size(dh_prev)),
-        **_of_product("x", norms[0], of_x, abs(of_x)),
-        **_of_product("h", norms[1], of_h, abs(of_h)),
+        **_of_product("x", norms[0], of_x, x_size),
+        **_of_product("h", norms[1], of_h, h_size),
     }
 
 
@@ -269,7 +276,7 @@ def sum_of_rows(terms: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     """The gradient of a parameter and its size, from the terms of all rows."""
     total = sum(values for values, _ in terms)
     size = own_size(total)
-    if len(terms) < FEW:
+    if len(terms) < FEW_ROWS:
         squares = sum(size * size for _, size in terms)
         size = np.maximum(size, np.frompyfunc(gmpy2.sqrt, 1, 1)(squares))
         size = np.where(squares == 0, mpfr(0), size)
