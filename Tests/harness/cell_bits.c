@@ -88,7 +88,7 @@ static void each_row_alone(const cell_case *c, const cell_outputs *plain) {
   }
 }
 
-/* Row 1 of every product and state spoiled, in the others the bits stay. */
+/* Row 1 of every product and state spoiled: its h is NaN, in the others the bits stay. */
 static void beside_a_row_of_nans(const cell_case *c, const cell_outputs *plain) {
   if (c->rows < 3) return;
   cell_case spoiled = *c;
@@ -105,6 +105,10 @@ static void beside_a_row_of_nans(const cell_case *c, const cell_outputs *plain) 
   const cell_options o = {.what = "beside a row of NaN and infinity"};
   cell_outputs out = run_cell(&spoiled, &o);
   expect_same(c, plain, 0, &out, 1, o.what);
+  for (int64_t k = c->hidden; !c->is_backward && c->data[CELL_MASK] == NULL && k < 2 * c->hidden;
+       k++)
+    check(isnan(load(c->dtype, out.data[CELL_H], k)), "%s: h is not NaN [%s]", describe_cell(c),
+          o.what);
   for (int t = 0; t < CELL_TENSOR_COUNT; t++)
     if (out.data[t] != NULL && !is_of_params((cell_tensor)t))
       memmove(out.data[t], out.data[t] + 2 * cell_row_bytes(c, (cell_tensor)t),
