@@ -82,7 +82,8 @@ typedef enum layernorm_status {
   LAYERNORM_ERROR_ALIGNMENT = 10,   /* a pointer is not a multiple of its element's size */
   LAYERNORM_ERROR_ISA = 11,         /* LAYERNORM_ISA is unknown, or the CPU lacks it */
   LAYERNORM_ERROR_NUM_THREADS = 12, /* a number of threads outside 1...1024 */
-  LAYERNORM_ERROR_OUT_OF_MEMORY = 13
+  LAYERNORM_ERROR_OUT_OF_MEMORY = 13,
+  LAYERNORM_ERROR_CELL = 14 /* not a layernorm_cell, or an argument that it does not have */
 } layernorm_status;
 
 /* The name of a status, such as "LAYERNORM_ERROR_EPS". Never NULL; valid for ever. */
@@ -369,6 +370,135 @@ typedef struct layernorm_backward_args {
  *
  * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_ */
 layernorm_status layernorm_backward(const layernorm_backward_args *args);
+
+/* ---- Recurrent cells -------------------------------------------------------------------------- */
+
+/* Layer-normalized recurrent cells (Ba, Kiros, Hinton 2016, arXiv:1607.06450, section 3.1 and the
+ * supplementary equations). A call takes one time step of a batch from the products with the weight
+ * matrices on; those are the caller's: x_gates = W_x x and h_gates = W_h h_prev. With LN a layer norm
+ * over a row, with the weight and bias that its index names, s the logistic function and * by element:
+ *
+ *     RNN    h = f(LN_x(x_gates + h_gates)), f = tanh or max(0, .)
+ *
+ *     LSTM   (f, i, o, g) = LN_x(x_gates) + LN_h(h_gates)
+ *            c = s(f) * c_prev + s(i) * tanh(g)
+ *            h = s(o) * tanh(LN_c(c))
+ *
+ *     GRU    (z, r) = LN_x(x_gates[z, r]) + LN_h(h_gates[z, r])
+ *            n = tanh(LN_x(x_gates[n]) + s(r) * LN_h(h_gates[n]))
+ *            h = (1 - s(z)) * h_prev + s(z) * n
+ *
+ * The gates of a row lie one after the other, `hidden` elements each, in the order f, i, o, g or
+ * z, r, n. A norm spans all gates of a product together (GRU: z and r together, n alone); with
+ * LAYERNORM_FLAG_PER_GATE each gate by itself. */
+typedef enum layernorm_cell {
+  LAYERNORM_CELL_RNN_TANH = 0, /* 1 gate */
+  LAYERNORM_CELL_RNN_RELU = 1, /* 1 gate */
+  LAYERNORM_CELL_LSTM = 2,     /* 4 gates */
+  LAYERNORM_CELL_GRU = 3       /* 3 gates */
+} layernorm_cell;
+
+/* Bit of `flags` of the cells (next to LAYERNORM_FLAG_ACCUMULATE_PARAMS). */
+#define LAYERNORM_FLAG_PER_GATE 32u /* each gate is normalized by itself */
+
+/* Arguments of layernorm_cell_forward(). Begin with LAYERNORM_CELL_FORWARD_ARGS_INIT. All tensors are
+ * contiguous and of one dtype. `norms` is how many norms a row goes through: RNN 1; LSTM 3 (x, h, c), by
+ * gate 9 (4 of x, 4 of h, c); GRU 4 (x: z and r, n; h: the same), by gate 6. */
+typedef struct layernorm_cell_forward_args {
+  size_t struct_size;    /* sizeof(layernorm_cell_forward_args) */
+  double eps;            /* 0 or more, finite; of every norm */
+  uint64_t flags;        /* LAYERNORM_FLAG_PER_GATE or 0 */
+  layernorm_cell cell;   /* LAYERNORM_CELL_ */
+  layernorm_dtype dtype; /* LAYERNORM_F32 (the default) or LAYERNORM_F64 */
+  int64_t rows;          /* the batch size */
+  int64_t hidden;        /* the hidden size */
+  const void *x_gates;   /* [rows][gates * hidden] */
+  const void *h_gates;   /* [rows][gates * hidden]; RNN: may be NULL, where x_gates is the sum */
+  const void *h_prev;    /* [rows][hidden], or NULL: zeros; read by the GRU, and with a mask */
+  const void *c_prev;    /* [rows][hidden], or NULL: zeros; LSTM only */
+  const uint8_t *mask;   /* [rows], or NULL: ones. Where 0, h = h_prev and c = c_prev */
+  const void *x_weight;  /* [gates * hidden], or NULL: ones */
+  const void *x_bias;    /* [gates * hidden], or NULL: zeros */
+  const void *h_weight;  /* [gates * hidden], or NULL: ones; NULL for the RNN */
+  const void *h_bias;    /* [gates * hidden], or NULL: zeros; NULL for the RNN. (The paper's third bias
+                            b of the LSTM is part of x_bias or h_bias: their sum is what counts.) */
+  const void *c_weight;  /* [hidden], or NULL: ones; LSTM only */
+  const void *c_bias;    /* [hidden], or NULL: zeros; LSTM only */
+  void *h;               /* [rows][hidden]; may be h_prev */
+  void *c;               /* [rows][hidden]; may be c_prev; LSTM only */
+  void *gates;           /* [rows][gates * hidden]: the gates after s or tanh, for backward; or NULL.
+                            The RNN's are h */
+  void *mean;            /* [rows][norms], for backward; or NULL */
+  void *rstd;            /* [rows][norms], for backward; or NULL */
+} layernorm_cell_forward_args;
+
+#define LAYERNORM_CELL_FORWARD_ARGS_INIT                                                           \
+  {                                                                                                \
+    sizeof(layernorm_cell_forward_args), 1e-5, 0, LAYERNORM_CELL_RNN_TANH, LAYERNORM_F32, 0, 0,    \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,  \
+        NULL                                                                                       \
+  }
+
+/* One step of a cell. In a row where mask is 0, gates, mean and rstd are set to 0.
+ *
+ * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_; CELL for an unknown cell or an argument that it does
+ *         not have */
+layernorm_status layernorm_cell_forward(const layernorm_cell_forward_args *args);
+
+/* Arguments of layernorm_cell_backward(). Begin with LAYERNORM_CELL_BACKWARD_ARGS_INIT. The inputs up to
+ * c_weight are those of the forward call; gates, mean, rstd (and c) are what it gave.
+ *
+ * dx_gates and dh_gates, times the weight matrices, are the gradients of x and h_prev (the caller's
+ * products); dh_prev is what reaches h_prev beside h_gates. */
+typedef struct layernorm_cell_backward_args {
+  size_t struct_size;    /* sizeof(layernorm_cell_backward_args) */
+  double eps;            /* as in forward */
+  uint64_t flags;        /* LAYERNORM_FLAG_PER_GATE, LAYERNORM_FLAG_ACCUMULATE_PARAMS */
+  layernorm_cell cell;   /* LAYERNORM_CELL_ */
+  layernorm_dtype dtype; /* LAYERNORM_F32 or LAYERNORM_F64 */
+  int64_t rows;          /* the batch size */
+  int64_t hidden;        /* the hidden size */
+  const void *x_gates;   /* [rows][gates * hidden] */
+  const void *h_gates;   /* [rows][gates * hidden]; RNN: as in forward */
+  const void *h_prev;    /* [rows][hidden], or NULL: zeros; read by the GRU */
+  const void *c_prev;    /* [rows][hidden], or NULL: zeros; LSTM only */
+  const uint8_t *mask;   /* [rows], or NULL: ones */
+  const void *x_weight;  /* [gates * hidden], or NULL: ones */
+  const void *x_bias;    /* not read */
+  const void *h_weight;  /* [gates * hidden], or NULL: ones; NULL for the RNN */
+  const void *h_bias;    /* [gates * hidden], or NULL: zeros; read by the GRU; NULL for the RNN */
+  const void *c_weight;  /* [hidden], or NULL: ones; LSTM only */
+  const void *c_bias;    /* [hidden], or NULL: zeros; LSTM only */
+  const void *c;         /* [rows][hidden]; LSTM only */
+  const void *gates;     /* [rows][gates * hidden]; RNN: h, [rows][hidden] */
+  const void *mean;      /* [rows][norms] */
+  const void *rstd;      /* [rows][norms] */
+  const void *dh;        /* [rows][hidden]: the gradient that arrives at h */
+  const void *dc;        /* [rows][hidden], or NULL: zeros; LSTM only: what arrives at c from the next step */
+  void *dx_gates;        /* [rows][gates * hidden]; RNN: of h_gates too */
+  void *dh_gates;        /* [rows][gates * hidden]; NULL for the RNN */
+  void *dh_prev;         /* [rows][hidden], or NULL; may be dh; zeros but for the GRU and masked rows */
+  void *dc_prev;         /* [rows][hidden], or NULL; may be dc; LSTM only */
+  void *dx_weight;       /* [gates * hidden] each, or NULL; summed over the rows */
+  void *dx_bias;
+  void *dh_weight;       /* NULL for the RNN */
+  void *dh_bias;
+  void *dc_weight;       /* [hidden]; LSTM only */
+  void *dc_bias;
+} layernorm_cell_backward_args;
+
+#define LAYERNORM_CELL_BACKWARD_ARGS_INIT                                                          \
+  {                                                                                                \
+    sizeof(layernorm_cell_backward_args), 1e-5, 0, LAYERNORM_CELL_RNN_TANH, LAYERNORM_F32, 0, 0,   \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,  \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                           \
+  }
+
+/* The gradients of one step. A masked row gives zeros in dx_gates and dh_gates, passes dh and dc on, and
+ * adds nothing to the parameters' gradients.
+ *
+ * @return LAYERNORM_SUCCESS or any LAYERNORM_ERROR_ */
+layernorm_status layernorm_cell_backward(const layernorm_cell_backward_args *args);
 
 /* ---- Instruction set and threads -------------------------------------------------------------- */
 

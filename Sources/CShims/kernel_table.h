@@ -88,6 +88,22 @@ typedef struct ln_convert_kernels {
   ln_convert_kernel to_f32, to_f64, to_f16, to_bf16;
 } ln_convert_kernels;
 
+/* Rows of a recurrent cell; all tensors are contiguous. */
+typedef struct ln_cell_work {
+  int32_t cell;     /* layernorm_cell */
+  int32_t per_gate; /* each gate is normalized by itself */
+  int64_t hidden;
+  double eps;
+  const void *x_gates, *h_gates;                      /* [rows][gates * hidden] */
+  const void *h_prev, *c_prev;                        /* [rows][hidden]; NULL: zeros */
+  const void *x_weight, *x_bias, *h_weight, *h_bias;  /* [gates * hidden]; NULL: ones or zeros */
+  const void *c_weight, *c_bias;                      /* [hidden]; NULL: ones or zeros */
+  void *h, *c, *gates, *mean, *rstd;                  /* the last three may be NULL */
+} ln_cell_work;
+
+/* One step of a cell in the rows begin ..< end. Of the RNN, its activation, in h. */
+typedef void (*ln_cell_kernel)(const ln_cell_work *work, int64_t begin, int64_t end);
+
 /* Forward kernels of one dtype, and, for 16-bit types, with weight and bias in float32; backward kernels
  * of one dtype, with weight in its compute type. Those of 16-bit types may be NULL. */
 typedef struct ln_kernel_table {
@@ -97,6 +113,7 @@ typedef struct ln_kernel_table {
   ln_join_kernel join_f32, join_f64;
   ln_add_kernel add_f32, add_f64;
   ln_ada_kernel ada_f32, ada_f64;
+  ln_cell_kernel cell_forward_f32, cell_forward_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */
 } ln_kernel_table;

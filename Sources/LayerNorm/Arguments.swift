@@ -252,7 +252,7 @@ struct BackwardArguments {
   }
 }
 
-private func checkCount(_ count: Int64, _ name: StaticString) throws(Failure) {
+func checkCount(_ count: Int64, _ name: StaticString) throws(Failure) {
   guard count >= 0 else {
     throw failure(
       LAYERNORM_ERROR_SIZE, .text(name), " is ", .number(count), ": it must not be negative")
@@ -289,7 +289,7 @@ extension Tensor {
     try check(apartFromOne: h)
   }
 
-  @inline(never) private func check(apartFromOne other: Tensor?) throws(Failure) {
+  @inline(never) func check(apartFromOne other: Tensor?) throws(Failure) {
     guard let other, !isEmpty, !other.isEmpty, !isDisjoint(from: other) else { return }
     throw failure(LAYERNORM_ERROR_OVERLAP, .text(name), " overlaps ", .text(other.name))
   }

@@ -89,6 +89,7 @@ public func layernorm_status_string(_ status: layernorm_status) -> UnsafePointer
     case LAYERNORM_ERROR_ISA: "LAYERNORM_ERROR_ISA"
     case LAYERNORM_ERROR_NUM_THREADS: "LAYERNORM_ERROR_NUM_THREADS"
     case LAYERNORM_ERROR_OUT_OF_MEMORY: "LAYERNORM_ERROR_OUT_OF_MEMORY"
+    case LAYERNORM_ERROR_CELL: "LAYERNORM_ERROR_CELL"
     default: "not a layernorm_status"
     }
   return cString(name)

@@ -103,7 +103,7 @@ private func backward(older args: UnsafePointer<layernorm_backward_args>) -> lay
   return layernorm_backward(&whole)
 }
 
-private func checkStructSize(_ size: Int, _ known: Int) throws(Failure) {
+func checkStructSize(_ size: Int, _ known: Int) throws(Failure) {
   guard size == known else {
     throw failure(
       LAYERNORM_ERROR_STRUCT_SIZE, "struct_size is ", .number(Int64(size)), ", not ",

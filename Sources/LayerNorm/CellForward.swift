@@ -1,0 +1,137 @@
+import CLayerNorm
+import CShims
+
+/// A forward call of a recurrent cell whose arguments are in order.
+struct CellForwardPlan {
+  private let kind: CellKind
+  private let mask: UnsafePointer<UInt8>?
+  private let kernel: ln_cell_kernel
+  private let work: ln_cell_work
+  /// The RNN's norm, which precedes its kernel.
+  private let normKernel: ln_forward_kernel
+  private let norm: ln_forward_work
+  private let partition: Partition
+
+  /// How many bytes a kernel of the norms moves while one of the cells moves one, which has activations to
+  /// compute.
+  private static let costOfByte: Int64 = 2
+
+  init(
+    _ args: layernorm_cell_forward_args, _ kind: CellKind,
+    _ kernels: UnsafePointer<ln_kernel_table>
+  ) throws(Failure) {
+    self.kind = kind
+    mask = args.mask
+    let isDouble = kind.dtype == .f64
+    let kernels = kernels.pointee
+    kernel = (isDouble ? kernels.cell_forward_f64 : kernels.cell_forward_f32).unsafelyUnwrapped
+    normKernel = (isDouble ? kernels.forward_f64 : kernels.forward_f32).unsafelyUnwrapped
+    partition = try Partition(
+      kind.rows,
+      bytes: (3 * kind.gates + 2) * kind.hidden * kind.dtype.size * CellForwardPlan.costOfByte)
+    work = ln_cell_work(
+      cell: Int32(kind.cell.rawValue), per_gate: kind.isPerGate ? 1 : 0, hidden: kind.hidden,
+      eps: kind.eps, x_gates: args.x_gates, h_gates: args.h_gates, h_prev: args.h_prev,
+      c_prev: args.c_prev, x_weight: args.x_weight, x_bias: args.x_bias, h_weight: args.h_weight,
+      h_bias: args.h_bias, c_weight: args.c_weight, c_bias: args.c_bias, h: args.h, c: args.c,
+      gates: args.gates, mean: args.mean, rstd: args.rstd)
+    var norm = ln_forward_work()
+    norm.cols = kind.hidden
+    norm.rows_per_batch = kind.rows
+    norm.eps = kind.eps
+    norm.centers = 1
+    norm.weight_offset = -0.0
+    norm.x = kind.kernelRows(args.x_gates)
+    norm.residual = kind.kernelRows(args.h_gates)
+    norm.y = kind.kernelRows(args.h)
+    norm.weight = args.x_weight
+    norm.bias = args.x_bias
+    norm.mean = args.mean
+    norm.rstd = args.rstd
+    self.norm = norm
+  }
+
+  mutating func run() {
+    let partition = partition
+    withUnsafeMutablePointer(to: &self) { plan in
+      partition.run(
+        { plan, part in
+          plan.unsafelyUnwrapped.assumingMemoryBound(to: CellForwardPlan.self).pointee
+            .run(part: part)
+        }, plan)
+    }
+  }
+
+  private func run(part: Int64) {
+    withDefaultFloatModes {
+      let (begin, end) = partition.range(of: part)
+      var row = begin
+      while row < end {
+        let stop = kind.endOfRun(row, end, mask)
+        if stop > row { step(row, stop) }
+        row = stop
+        while row < end, let mask, mask[Int(row)] == 0 {
+          keep(row)
+          row += 1
+        }
+      }
+    }
+  }
+
+  /// The rows begin ..< end, which are not masked.
+  private func step(_ begin: Int64, _ end: Int64) {
+    var work = work
+    guard kind.isRNN else {
+      kernel(&work, begin, end)
+      return
+    }
+    var norm = norm
+    // So many that they are in a cache when the kernel follows.
+    let rows = kind.rowsInCache
+    var row = begin
+    while row < end {
+      let stop = min(row + rows, end)
+      normKernel(&norm, row, stop)
+      kernel(&work, row, stop)
+      row = stop
+    }
+  }
+
+  /// A masked row.
+  private func keep(_ row: Int64) {
+    func set(_ output: UnsafeMutableRawPointer?, _ count: Int64, to input: UnsafeRawPointer?) {
+      guard let output else { return }
+      let bytes = Int(count * kind.dtype.size)
+      let offset = Int(row) * bytes
+      if let input {
+        memmove(output + offset, input + offset, bytes)
+      } else {
+        memset(output + offset, 0, bytes)
+      }
+    }
+    set(work.h, kind.hidden, to: work.h_prev)
+    set(work.c, kind.hidden, to: work.c_prev)
+    set(work.gates, kind.gates * kind.hidden, to: nil)
+    set(work.mean, kind.norms, to: nil)
+    set(work.rstd, kind.norms, to: nil)
+  }
+}
+
+extension CellKind {
+  /// Rows that share a cache between two passes over them.
+  var rowsInCache: Int64 { max(1, (128 << 10) / (6 * gates * hidden * dtype.size)) }
+
+  /// Where the rows from `row` on that are not masked end.
+  func endOfRun(_ row: Int64, _ end: Int64, _ mask: UnsafePointer<UInt8>?) -> Int64 {
+    guard let mask else { return end }
+    var row = row
+    while row < end && mask[Int(row)] != 0 { row += 1 }
+    return row
+  }
+
+  /// Rows of one gate, for a kernel of the norms.
+  func kernelRows(_ pointer: UnsafeRawPointer?) -> ln_rows {
+    ln_rows(
+      data: UnsafeMutableRawPointer(mutating: pointer), row_stride: hidden, batch_stride: 0)
+  }
+}

@@ -1,0 +1,21 @@
+import CLayerNorm
+import CShims
+
+@_cdecl("layernorm_cell_forward") @implementation
+public func layernorm_cell_forward(
+  _ args: UnsafePointer<layernorm_cell_forward_args>!
+) -> layernorm_status {
+  status { () throws(Failure) in
+    guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
+    try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_cell_forward_args>.size)
+    let arguments = try CellForwardArguments(args.pointee)
+    let kernels = try Configuration.kernels()
+    guard arguments.kind.rows > 0 else { return }
+    guard arguments.kind.hidden > 0 else {
+      arguments.fillStatistics(mask: args.pointee.mask)
+      return
+    }
+    var plan = try CellForwardPlan(args.pointee, arguments.kind, kernels)
+    plan.run()
+  }
+}
