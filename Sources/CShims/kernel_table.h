@@ -94,15 +94,25 @@ typedef struct ln_cell_work {
   int32_t per_gate; /* each gate is normalized by itself */
   int64_t hidden;
   double eps;
-  const void *x_gates, *h_gates;                      /* [rows][gates * hidden] */
-  const void *h_prev, *c_prev;                        /* [rows][hidden]; NULL: zeros */
-  const void *x_weight, *x_bias, *h_weight, *h_bias;  /* [gates * hidden]; NULL: ones or zeros */
-  const void *c_weight, *c_bias;                      /* [hidden]; NULL: ones or zeros */
-  void *h, *c, *gates, *mean, *rstd;                  /* the last three may be NULL */
+  const void *x_gates, *h_gates;                     /* [rows][gates * hidden] */
+  const void *h_prev, *c_prev;                       /* [rows][hidden]; NULL: zeros */
+  const void *x_weight, *x_bias, *h_weight, *h_bias; /* [gates * hidden]; NULL: ones or zeros */
+  const void *c_weight, *c_bias;                     /* [hidden]; NULL: ones or zeros */
+  void *h, *c, *gates, *mean, *rstd;                 /* forward: the last three may be NULL */
+  const void *dh;                                    /* [rows][hidden]; backward only, as below */
+  void *dx_gates, *dh_gates;                         /* [rows][gates * hidden] */
+  void *dh_prev, *dc_prev;                           /* [rows][hidden], or NULL */
 } ln_cell_work;
 
 /* One step of a cell in the rows begin ..< end. Of the RNN, its activation, in h. */
 typedef void (*ln_cell_kernel)(const ln_cell_work *work, int64_t begin, int64_t end);
+
+/* The cells' kernels of one dtype. Backward: the gradients at the norms of the products, in dx_gates and dh_gates.
+ * Those of the LSTM take two steps: the first leaves the gradient at the norm of c in the last gate of
+ * dx_gates, the second takes the gradient at c from there. */
+typedef struct ln_cell_kernels {
+  ln_cell_kernel forward, backward, backward_from_c;
+} ln_cell_kernels;
 
 /* Forward kernels of one dtype, and, for 16-bit types, with weight and bias in float32; backward kernels
  * of one dtype, with weight in its compute type. Those of 16-bit types may be NULL. */
@@ -113,7 +123,7 @@ typedef struct ln_kernel_table {
   ln_join_kernel join_f32, join_f64;
   ln_add_kernel add_f32, add_f64;
   ln_ada_kernel ada_f32, ada_f64;
-  ln_cell_kernel cell_forward_f32, cell_forward_f64;
+  ln_cell_kernels cell_f32, cell_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */
 } ln_kernel_table;

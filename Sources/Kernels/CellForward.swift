@@ -82,13 +82,8 @@ private struct CellForward<C: CellScalar> {
       ), stride: stride, mean: output(work.pointee.mean, statistics),
       rstd: output(work.pointee.rstd, statistics),
       statisticStrides: (row: shape.normsOfRow, product: shape.norms))
-    let count = gates.count &* shape.hidden
-    for index in 0..<segments.count {
-      reduce(
-        LayerNorm.self, Row<C, C>(segments.row(index)), around: NoShift(), count: count,
-        into: group.sums + index)
-    }
-    group.findScalars(group.scalars + norm, of: segments, count: count, eps: work.pointee.eps)
+    group.normalize(
+      group.scalars + norm, segments, count: gates.count &* shape.hidden, eps: work.pointee.eps)
   }
 
   /// Finds the scalars of the norm of c, whose sums have been taken.

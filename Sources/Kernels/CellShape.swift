@@ -19,7 +19,7 @@ struct CellShape {
     hidden = Int(work.pointee.hidden)
     isLSTM = cell == CellShape.lstm
     isRNN = cell < CellShape.lstm
-    gates = isLSTM ? 4 : 3
+    gates = isLSTM ? 4 : isRNN ? 1 : 3
     norms = work.pointee.per_gate != 0 ? gates : isLSTM ? 1 : 2
   }
 
@@ -106,6 +106,18 @@ struct CellGroup<C: CellScalar> {
         }
       }
     }
+  }
+
+  /// Takes the sums of rows and finds their scalars.
+  func normalize(
+    _ scalars: UnsafeMutablePointer<NormScalars<C>>, _ rows: CellSegments<C>, count: Int, eps: Double
+  ) {
+    for index in 0..<rows.count {
+      reduce(
+        LayerNorm.self, Row<C, C>(rows.row(index)), around: NoShift(), count: count,
+        into: sums + index)
+    }
+    findScalars(scalars, of: rows, count: count, eps: eps)
   }
 
   /// Finds `scalars` of up to eight rows of `count` elements from the sums that have been taken.

@@ -23,8 +23,14 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f32 = { multiplyByAdaFactor(Float.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
-  table.pointee.cell_forward_f32 = { cellForward(Float.self, $0, $1, $2) }
-  table.pointee.cell_forward_f64 = { cellForward(Double.self, $0, $1, $2) }
+  table.pointee.cell_f32 = ln_cell_kernels(
+    forward: { cellForward(Float.self, $0, $1, $2) },
+    backward: { cellBackward(Float.self, $0, $1, $2) },
+    backward_from_c: { cellBackwardFromC(Float.self, $0, $1, $2) })
+  table.pointee.cell_f64 = ln_cell_kernels(
+    forward: { cellForward(Double.self, $0, $1, $2) },
+    backward: { cellBackward(Double.self, $0, $1, $2) },
+    backward_from_c: { cellBackwardFromC(Double.self, $0, $1, $2) })
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },

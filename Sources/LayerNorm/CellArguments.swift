@@ -172,6 +172,84 @@ struct CellForwardArguments {
   }
 }
 
+/// Checks the arguments of a backward call.
+func checkCellBackward(_ args: layernorm_cell_backward_args) throws(Failure) -> CellKind {
+  let kind = try CellKind(
+    flags: args.flags, knownFlags: LAYERNORM_FLAG_PER_GATE | LAYERNORM_FLAG_ACCUMULATE_PARAMS,
+    cell: args.cell, dtype: args.dtype, eps: args.eps, rows: args.rows, hidden: args.hidden)
+  let hidden = kind.hidden
+  let gates = kind.gates * hidden
+  try kind.checkAbsent("c_prev", args.c_prev, unless: kind.isLSTM)
+  try kind.checkAbsent("c_weight", args.c_weight, unless: kind.isLSTM)
+  try kind.checkAbsent("c_bias", args.c_bias, unless: kind.isLSTM)
+  try kind.checkAbsent("c", args.c, unless: kind.isLSTM)
+  try kind.checkAbsent("dc", args.dc, unless: kind.isLSTM)
+  try kind.checkAbsent("dc_prev", args.dc_prev, unless: kind.isLSTM)
+  try kind.checkAbsent("dc_weight", args.dc_weight, unless: kind.isLSTM)
+  try kind.checkAbsent("dc_bias", args.dc_bias, unless: kind.isLSTM)
+  try kind.checkAbsent("h_weight", args.h_weight, unless: !kind.isRNN)
+  try kind.checkAbsent("h_bias", args.h_bias, unless: !kind.isRNN)
+  try kind.checkAbsent("dh_gates", args.dh_gates, unless: !kind.isRNN)
+  try kind.checkAbsent("dh_weight", args.dh_weight, unless: !kind.isRNN)
+  try kind.checkAbsent("dh_bias", args.dh_bias, unless: !kind.isRNN)
+
+  let read = kind.rows == 0 ? 0 : gates
+  let readOfC = kind.rows == 0 ? 0 : hidden
+  let dh = try kind.tensor("dh", args.dh, hidden)
+  let dc = try kind.optional("dc", args.dc, hidden)
+  let inputs: InlineArray<13, Tensor?> = [
+    try kind.tensor("x_gates", args.x_gates, gates),
+    kind.isRNN
+      ? try kind.optional("h_gates", args.h_gates, gates)
+      : try kind.tensor("h_gates", args.h_gates, gates),
+    try kind.optional("h_prev", args.h_prev, hidden),
+    try kind.optional("c_prev", args.c_prev, hidden),
+    try kind.parameter("x_weight", args.x_weight, read),
+    try kind.parameter("h_weight", args.h_weight, read),
+    try kind.parameter("h_bias", args.h_bias, read),
+    try kind.parameter("c_weight", args.c_weight, readOfC),
+    try kind.parameter("c_bias", args.c_bias, readOfC),
+    kind.isLSTM ? try kind.tensor("c", args.c, hidden) : nil,
+    try kind.tensor("gates", args.gates, gates),
+    try kind.tensor("mean", args.mean, kind.norms),
+    try kind.tensor("rstd", args.rstd, kind.norms),
+  ]
+  let dhPrev = try kind.optional("dh_prev", args.dh_prev, hidden)
+  let dcPrev = try kind.optional("dc_prev", args.dc_prev, hidden)
+  let outputs: InlineArray<10, Tensor?> = [
+    dhPrev, dcPrev,
+    try kind.tensor("dx_gates", args.dx_gates, gates),
+    kind.isRNN ? nil : try kind.tensor("dh_gates", args.dh_gates, gates),
+    try kind.parameter("dx_weight", args.dx_weight, gates),
+    try kind.parameter("dx_bias", args.dx_bias, gates),
+    try kind.parameter("dh_weight", args.dh_weight, gates),
+    try kind.parameter("dh_bias", args.dh_bias, gates),
+    try kind.parameter("dc_weight", args.dc_weight, hidden),
+    try kind.parameter("dc_bias", args.dc_bias, hidden),
+  ]
+  for index in outputs.indices {
+    guard let output = outputs[index] else { continue }
+    if index != 0 || !output.coincides(with: dh) { try output.check(apartFromOne: dh) }
+    if let dc, index != 1 || !output.coincides(with: dc) { try output.check(apartFromOne: dc) }
+    for input in inputs.indices { try output.check(apartFromOne: inputs[input]) }
+    for earlier in 0..<index { try output.check(apartFromOne: outputs[earlier]) }
+    try kind.checkMask(args.mask, apartFrom: output)
+  }
+  return kind
+}
+
+/// The gradients of a call without elements.
+func clearGradients(_ args: layernorm_cell_backward_args, _ kind: CellKind) {
+  guard args.flags & UInt64(LAYERNORM_FLAG_ACCUMULATE_PARAMS) == 0 else { return }
+  let ofGates = kind.gates * kind.hidden
+  kind.set(0, of: args.dx_weight, ofGates)
+  kind.set(0, of: args.dx_bias, ofGates)
+  kind.set(0, of: args.dh_weight, ofGates)
+  kind.set(0, of: args.dh_bias, ofGates)
+  kind.set(0, of: args.dc_weight, kind.hidden)
+  kind.set(0, of: args.dc_bias, kind.hidden)
+}
+
 extension Tensor {
   /// Sets some elements of a contiguous tensor of float32 or float64.
   func fill(_ elements: Range<Int64>, with value: Float) {

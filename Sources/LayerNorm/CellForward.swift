@@ -12,10 +12,6 @@ struct CellForwardPlan {
   private let norm: ln_forward_work
   private let partition: Partition
 
-  /// How many bytes a kernel of the norms moves while one of the cells moves one, which has activations to
-  /// compute.
-  private static let costOfByte: Int64 = 2
-
   init(
     _ args: layernorm_cell_forward_args, _ kind: CellKind,
     _ kernels: UnsafePointer<ln_kernel_table>
@@ -23,18 +19,18 @@ struct CellForwardPlan {
     self.kind = kind
     mask = args.mask
     let isDouble = kind.dtype == .f64
-    let kernels = kernels.pointee
-    kernel = (isDouble ? kernels.cell_forward_f64 : kernels.cell_forward_f32).unsafelyUnwrapped
-    normKernel = (isDouble ? kernels.forward_f64 : kernels.forward_f32).unsafelyUnwrapped
-    partition = try Partition(
-      kind.rows,
-      bytes: (3 * kind.gates + 2) * kind.hidden * kind.dtype.size * CellForwardPlan.costOfByte)
+    kernel = (isDouble ? kernels.pointee.cell_f64 : kernels.pointee.cell_f32)
+      .forward.unsafelyUnwrapped
+    normKernel = (isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32)
+      .unsafelyUnwrapped
+    partition = try Partition(kind.rows, bytes: kind.bytesOfRow)
     work = ln_cell_work(
       cell: Int32(kind.cell.rawValue), per_gate: kind.isPerGate ? 1 : 0, hidden: kind.hidden,
       eps: kind.eps, x_gates: args.x_gates, h_gates: args.h_gates, h_prev: args.h_prev,
       c_prev: args.c_prev, x_weight: args.x_weight, x_bias: args.x_bias, h_weight: args.h_weight,
       h_bias: args.h_bias, c_weight: args.c_weight, c_bias: args.c_bias, h: args.h, c: args.c,
-      gates: args.gates, mean: args.mean, rstd: args.rstd)
+      gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dx_gates: nil, dh_gates: nil,
+      dh_prev: nil, dc_prev: nil)
     var norm = ln_forward_work()
     norm.cols = kind.hidden
     norm.rows_per_batch = kind.rows
@@ -99,27 +95,27 @@ struct CellForwardPlan {
 
   /// A masked row.
   private func keep(_ row: Int64) {
-    func set(_ output: UnsafeMutableRawPointer?, _ count: Int64, to input: UnsafeRawPointer?) {
-      guard let output else { return }
-      let bytes = Int(count * kind.dtype.size)
-      let offset = Int(row) * bytes
-      if let input {
-        memmove(output + offset, input + offset, bytes)
-      } else {
-        memset(output + offset, 0, bytes)
-      }
-    }
-    set(work.h, kind.hidden, to: work.h_prev)
-    set(work.c, kind.hidden, to: work.c_prev)
-    set(work.gates, kind.gates * kind.hidden, to: nil)
-    set(work.mean, kind.norms, to: nil)
-    set(work.rstd, kind.norms, to: nil)
+    kind.set(row, of: work.h, kind.hidden, to: work.h_prev)
+    kind.set(row, of: work.c, kind.hidden, to: work.c_prev)
+    kind.set(row, of: work.gates, kind.gates * kind.hidden)
+    kind.set(row, of: work.mean, kind.norms)
+    kind.set(row, of: work.rstd, kind.norms)
   }
 }
 
 extension CellKind {
-  /// Rows that share a cache between two passes over them.
-  var rowsInCache: Int64 { max(1, (128 << 10) / (6 * gates * hidden * dtype.size)) }
+  /// About what a row moves in a step, and, since its activations take their time, about twice what a row of a
+  /// norm would move in that time.
+  var bytesOfRow: Int64 { 6 * gates * hidden * dtype.size }
+
+  /// No more rows than this are passed through several kernels one after the other.
+  static let largestRun: Int64 = 16
+
+  /// Rows that stay in a cache between these kernels.
+  var rowsInCache: Int64 {
+    let (bytes, overflow) = (gates * hidden).multipliedReportingOverflow(by: 6 * dtype.size)
+    return overflow ? 1 : max(1, min(CellKind.largestRun, (256 << 10) / bytes))
+  }
 
   /// Where the rows from `row` on that are not masked end.
   func endOfRun(_ row: Int64, _ end: Int64, _ mask: UnsafePointer<UInt8>?) -> Int64 {
@@ -133,5 +129,20 @@ extension CellKind {
   func kernelRows(_ pointer: UnsafeRawPointer?) -> ln_rows {
     ln_rows(
       data: UnsafeMutableRawPointer(mutating: pointer), row_stride: hidden, batch_stride: 0)
+  }
+
+  /// Sets a row of `count` elements of an output, where it is wanted, to that of an input, or to zeros.
+  func set(
+    _ row: Int64, of output: UnsafeMutableRawPointer?, _ count: Int64,
+    to input: UnsafeRawPointer? = nil
+  ) {
+    guard let output else { return }
+    let bytes = Int(count * dtype.size)
+    let offset = Int(row) * bytes
+    if let input {
+      memmove(output + offset, input + offset, bytes)
+    } else {
+      memset(output + offset, 0, bytes)
+    }
   }
 }

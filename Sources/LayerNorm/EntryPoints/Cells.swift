@@ -19,3 +19,21 @@ public func layernorm_cell_forward(
     plan.run()
   }
 }
+
+@_cdecl("layernorm_cell_backward") @implementation
+public func layernorm_cell_backward(
+  _ args: UnsafePointer<layernorm_cell_backward_args>!
+) -> layernorm_status {
+  status { () throws(Failure) in
+    guard let args else { throw failure(LAYERNORM_ERROR_NULL_POINTER, "args is NULL") }
+    try checkStructSize(args.pointee.struct_size, MemoryLayout<layernorm_cell_backward_args>.size)
+    let kind = try checkCellBackward(args.pointee)
+    let kernels = try Configuration.kernels()
+    guard kind.rows > 0 && kind.hidden > 0 else {
+      clearGradients(args.pointee, kind)
+      return
+    }
+    var plan = try CellBackwardPlan(args.pointee, kind, kernels)
+    plan.run()
+  }
+}
