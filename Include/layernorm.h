@@ -378,7 +378,7 @@ layernorm_status layernorm_backward(const layernorm_backward_args *args);
  * matrices on; those are the caller's: x_gates = W_x x and h_gates = W_h h_prev. With LN a layer norm
  * over a row, with the weight and bias that its index names, s the logistic function and * by element:
  *
- *     RNN    h = f(LN_x(x_gates + h_gates)), f = tanh or max(0, .)
+ *     RNN    h = f(LN_x(x_gates + h_gates)), f = tanh or max(0, .); the sum is rounded to the dtype
  *
  *     LSTM   (f, i, o, g) = LN_x(x_gates) + LN_h(h_gates)
  *            c = s(f) * c_prev + s(i) * tanh(g)
@@ -420,16 +420,16 @@ typedef struct layernorm_cell_forward_args {
   const void *x_weight;  /* [gates * hidden], or NULL: ones */
   const void *x_bias;    /* [gates * hidden], or NULL: zeros */
   const void *h_weight;  /* [gates * hidden], or NULL: ones; NULL for the RNN */
-  const void *h_bias;    /* [gates * hidden], or NULL: zeros; NULL for the RNN. (The paper's third bias
+  const void *h_bias; /* [gates * hidden], or NULL: zeros; NULL for the RNN. (The paper's third bias
                             b of the LSTM is part of x_bias or h_bias: their sum is what counts.) */
-  const void *c_weight;  /* [hidden], or NULL: ones; LSTM only */
-  const void *c_bias;    /* [hidden], or NULL: zeros; LSTM only */
-  void *h;               /* [rows][hidden]; may be h_prev */
-  void *c;               /* [rows][hidden]; may be c_prev; LSTM only */
-  void *gates;           /* [rows][gates * hidden]: the gates after s or tanh, for backward; or NULL.
+  const void *c_weight; /* [hidden], or NULL: ones; LSTM only */
+  const void *c_bias;   /* [hidden], or NULL: zeros; LSTM only */
+  void *h;              /* [rows][hidden]; may be h_prev */
+  void *c;              /* [rows][hidden]; may be c_prev; LSTM only */
+  void *gates;          /* [rows][gates * hidden]: the gates after s or tanh, for backward; or NULL.
                             The RNN's are h */
-  void *mean;            /* [rows][norms], for backward; or NULL */
-  void *rstd;            /* [rows][norms], for backward; or NULL */
+  void *mean;           /* [rows][norms], for backward; or NULL */
+  void *rstd;           /* [rows][norms], for backward; or NULL */
 } layernorm_cell_forward_args;
 
 #define LAYERNORM_CELL_FORWARD_ARGS_INIT                                                           \
@@ -474,16 +474,17 @@ typedef struct layernorm_cell_backward_args {
   const void *mean;      /* [rows][norms] */
   const void *rstd;      /* [rows][norms] */
   const void *dh;        /* [rows][hidden]: the gradient that arrives at h */
-  const void *dc;        /* [rows][hidden], or NULL: zeros; LSTM only: what arrives at c from the next step */
-  void *dx_gates;        /* [rows][gates * hidden]; RNN: of h_gates too */
-  void *dh_gates;        /* [rows][gates * hidden]; NULL for the RNN */
-  void *dh_prev;         /* [rows][hidden], or NULL; may be dh; zeros but for the GRU and masked rows */
-  void *dc_prev;         /* [rows][hidden], or NULL; may be dc; LSTM only */
-  void *dx_weight;       /* [gates * hidden] each, or NULL; summed over the rows */
+  const void
+      *dc; /* [rows][hidden], or NULL: zeros; LSTM only: what arrives at c from the next step */
+  void *dx_gates;  /* [rows][gates * hidden]; RNN: of h_gates too */
+  void *dh_gates;  /* [rows][gates * hidden]; NULL for the RNN */
+  void *dh_prev;   /* [rows][hidden], or NULL; may be dh; zeros but for the GRU and masked rows */
+  void *dc_prev;   /* [rows][hidden], or NULL; may be dc; LSTM only */
+  void *dx_weight; /* [gates * hidden] each, or NULL; summed over the rows */
   void *dx_bias;
-  void *dh_weight;       /* NULL for the RNN */
+  void *dh_weight; /* NULL for the RNN */
   void *dh_bias;
-  void *dc_weight;       /* [hidden]; LSTM only */
+  void *dc_weight; /* [hidden]; LSTM only */
   void *dc_bias;
 } layernorm_cell_backward_args;
 
@@ -491,7 +492,7 @@ typedef struct layernorm_cell_backward_args {
   {                                                                                                \
     sizeof(layernorm_cell_backward_args), 1e-5, 0, LAYERNORM_CELL_RNN_TANH, LAYERNORM_F32, 0, 0,   \
         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,  \
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                           \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                     \
   }
 
 /* The gradients of one step. A masked row gives zeros in dx_gates and dh_gates, passes dh and dc on, and

@@ -45,7 +45,12 @@ extension ActivationVector where Scalar: ComputeScalar {
   }
 
   /// 1 / (1 + e^-x), as e^x / (1 + e^x) for a negative x, so that small results keep their digits.
-  @inline(__always) var logistic: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func logistic() -> Self {
     let (power, rest) = (Self(0) - magnitude).exponentialParts
     let e = power.adding(power, times: rest) * Self(0x1p-64)
     return ifNegative(e, else: Self(1)) / (Self(1) + e)
@@ -53,7 +58,12 @@ extension ActivationVector where Scalar: ComputeScalar {
 
   /// -(e^y - 1) / (2 + (e^y - 1)) of y = -2|x|, which keeps the digits of small results too; and, if `slope` is
   /// wanted, 1 - tanh^2 = 4 e^y / (1 + e^y)^2.
-  @inline(__always) func tanh(slope: inout Self?) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func tanh(slope: inout Self?) -> Self {
     let (scaledPower, rest) = (magnitude * Self(-2)).exponentialParts
     let power = scaledPower * Self(0x1p-64)
     let difference = (power - Self(1)).adding(power, times: rest)
@@ -65,7 +75,7 @@ extension ActivationVector where Scalar: ComputeScalar {
     return ((Self(0) - difference) / denominator).magnitude.withSign(of: self)
   }
 
-  @inline(__always) var tanh: Self {
+  @inline(__always) func tanh() -> Self {
     var slope: Self?
     return tanh(slope: &slope)
   }

@@ -167,10 +167,9 @@ private struct CellGradient<C: CellScalar> {
     _ row: UnsafePointer<C>?, _ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>,
     _ slot: Int
   ) -> Vector {
-    C.Sum(normalizing: columns.load(row.unsafelyUnwrapped), scalars, row: slot)
-      .times(columns.load(weight, else: 1))
-      .plus(columns.load(bias, else: 0))
-      .narrow
+    CellNorm(scalars, row: slot)(
+      columns.load(row.unsafelyUnwrapped), weight: columns.load(weight, else: 1),
+      bias: columns.load(bias, else: 0))
   }
 
   /// The gradient at a gate, which is that at the norm of each product.

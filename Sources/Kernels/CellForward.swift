@@ -24,7 +24,7 @@ private func activate<C: CellScalar>(
   var columns = Columns<C>(begin, of: end)
   while columns.index < end {
     let sum = columns.load(h)
-    columns.store(isTanh ? sum.tanh : sum.ifNegative(C.Vector(repeating: .zero), else: sum), to: h)
+    columns.store(isTanh ? sum.tanh() : sum.ifNegative(C.Vector(repeating: .zero), else: sum), to: h)
     columns.advance(of: end)
   }
 }
@@ -103,12 +103,12 @@ private struct CellForward<C: CellScalar> {
     let c = UnsafePointer(output(work.pointee.c, row &* shape.hidden).unsafelyUnwrapped)
     let weight = input(work.pointee.c_weight, 0)
     let bias = input(work.pointee.c_bias, 0)
+    let norm = CellNorm(group.scalars, row: slot)
     var columns = Columns<C>(0, of: shape.hidden)
     while columns.index < shape.hidden {
-      let normalized = C.Sum(normalizing: columns.load(c), group.scalars, row: slot)
-        .times(columns.load(weight, else: 1))
-        .plus(columns.load(bias, else: 0))
-      columns.store(columns.load(h) * normalized.narrow.tanh, to: h)
+      let normalized = norm(
+        columns.load(c), weight: columns.load(weight, else: 1), bias: columns.load(bias, else: 0))
+      columns.store(columns.load(h) * normalized.tanh(), to: h)
       columns.advance(of: shape.hidden)
     }
   }
@@ -157,10 +157,10 @@ private struct CellRow<C: CellScalar>: RowSource {
     @inline(__always)
     func normalized(
       _ columns: Columns<C>, _ offset: Int, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int
-    ) -> C.Sum {
-      C.Sum(normalizing: columns.load(gates + offset), scalars, row: slot)
-        .times(columns.load(weight, else: 1, from: offset))
-        .plus(columns.load(bias, else: 0, from: offset))
+    ) -> C.Vector {
+      CellNorm(scalars, row: slot)(
+        columns.load(gates + offset), weight: columns.load(weight, else: 1, from: offset),
+        bias: columns.load(bias, else: 0, from: offset))
     }
   }
 
@@ -202,10 +202,10 @@ private struct CellRow<C: CellScalar>: RowSource {
       let offset = gate &* shape.hidden
       let scalars = group.scalars + shape.norm(of: gate)
       let ofX = x.normalized(columns, offset, scalars, slot)
-      var ofH = h.normalized(columns, offset, scalars, slot &+ 1)
-      if gate == last && !shape.isLSTM { ofH = ofH.times(group.gates[1]) }
-      let sum = (ofX + ofH).narrow
-      let value = gate == last ? sum.tanh : sum.logistic
+      let ofH = h.normalized(columns, offset, scalars, slot &+ 1)
+      let sum =
+        gate == last && !shape.isLSTM ? ofX.adding(ofH, times: group.gates[1]) : ofX + ofH
+      let value = gate == last ? sum.tanh() : sum.logistic()
       group.gates[gate] = value
       if let gates { columns.store(value, to: gates + offset) }
     }

@@ -58,7 +58,12 @@ struct Columns<C: CellScalar> {
     self = Columns(index &+ C.Vector.width, of: count)
   }
 
-  @inline(__always) func load(_ row: UnsafePointer<C>) -> C.Vector {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func load(_ row: UnsafePointer<C>) -> C.Vector {
     tail == 0 ? C.load(row + index) : Row<C, C>(row + index).load(short: tail)
   }
 
@@ -69,7 +74,12 @@ struct Columns<C: CellScalar> {
     return load(row + offset)
   }
 
-  @inline(__always) func store(_ vector: C.Vector, to row: UnsafeMutablePointer<C>) {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func store(_ vector: C.Vector, to row: UnsafeMutablePointer<C>) {
     if tail == 0 {
       C.store(vector, to: row + index)
     } else {
@@ -92,7 +102,7 @@ struct CellGroup<C: CellScalar> {
 
   static func withMemory(_ body: (CellGroup<C>) -> Void) {
     var sums = InlineArray<8, RowSums<C>>(repeating: RowSums())
-    var scalars = InlineArray<4, NormScalars<C>>(repeating: NormScalars())
+    var scalars = InlineArray<20, C.Rows>(repeating: C.Rows(repeating: .zero))
     var gates = InlineArray<4, C.Vector>(repeating: C.Vector(repeating: .zero))
     withUnsafeMutableBytes(of: &sums) { sums in
       withUnsafeMutableBytes(of: &scalars) { scalars in
@@ -131,7 +141,7 @@ struct CellGroup<C: CellScalar> {
       sums: sums
     ) { Row<C, C>(rows.row($0)) }
     let rstd = (moments.variance + C.Wide(repeating: eps)).reciprocalSquareRoot
-    var found = NormScalars<C>(mean: moments.mean, rstd: rstd, scale: C.Rows(repeating: C(1)))
+    scalars.pointee = NormScalars(moments, rstd: rstd)
     var mean = moments.mean.narrow
     var rounded = rstd.narrow
     let outOfRange = moments.needsScaling(eps: eps).bits(rows: rows.count)
@@ -139,12 +149,11 @@ struct CellGroup<C: CellScalar> {
       for index in 0..<rows.count where outOfRange >> UInt32(index) & 1 != 0 {
         let scaled = ScaledMoments(
           LayerNorm.self, AnyRow(rows.row(index)), count: count, eps: eps)
-        found = found.replacing(with: C.scalars(scaled), row: index)
+        scalars.pointee.replace(index, with: NormScalars(scaled))
         mean[index] = C(scaled.unscaledMean)
         rounded[index] = C(scaled.unscaledRstd)
       }
     }
-    scalars.pointee = found
     for index in 0..<rows.count {
       rows.statistic(index, in: rows.mean)?.pointee = mean[index]
       rows.statistic(index, in: rows.rstd)?.pointee = rounded[index]

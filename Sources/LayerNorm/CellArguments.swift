@@ -63,6 +63,7 @@ struct CellKind {
   }
 
   /// An argument of `count` elements for each row.
+  @inline(never)
   func tensor(
     _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
   ) throws(Failure) -> Tensor {
@@ -70,6 +71,7 @@ struct CellKind {
   }
 
   /// The same, nil for NULL.
+  @inline(never)
   func optional(
     _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
   ) throws(Failure) -> Tensor? {
@@ -77,6 +79,7 @@ struct CellKind {
   }
 
   /// An argument of `count` elements that all rows share; nil for NULL.
+  @inline(never)
   func parameter(
     _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
   ) throws(Failure) -> Tensor? {
@@ -84,6 +87,7 @@ struct CellKind {
   }
 
   /// An argument that only some cells have.
+  @inline(never)
   func checkAbsent(
     _ name: StaticString, _ pointer: UnsafeRawPointer?, unless has: Bool
   ) throws(Failure) {
@@ -92,6 +96,7 @@ struct CellKind {
     }
   }
 
+  @inline(never)
   func checkMask(_ mask: UnsafePointer<UInt8>?, apartFrom output: Tensor?) throws(Failure) {
     guard let mask, let output, !output.isEmpty else { return }
     let bytes = ByteSpan(mask, UInt(rows))
