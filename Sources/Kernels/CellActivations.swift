@@ -89,7 +89,9 @@ extension SIMD16<Float>: ActivationVector {
   @inline(__always) var magnitude: Self { ln_magnitude16(self) }
   @inline(__always) func atLeast(_ least: Self) -> Self { ln_at_least16(self, least) }
   @inline(__always) func withSign(of x: Self) -> Self { ln_with_sign16(self, x) }
-  @inline(__always) func ifNegative(_ a: Self, else b: Self) -> Self { ln_if_negative16(self, a, b) }
+  @inline(__always) func ifNegative(_ a: Self, else b: Self) -> Self {
+    ln_if_negative16(self, a, b)
+  }
   @inline(__always) var powerOfTwo: Self { ln_power_of_two16(self) }
 
   @inline(__always) static var exponential: ExponentialConstants {

@@ -24,13 +24,14 @@ private func activate<C: CellScalar>(
   var columns = Columns<C>(begin, of: end)
   while columns.index < end {
     let sum = columns.load(h)
-    columns.store(isTanh ? sum.tanh() : sum.ifNegative(C.Vector(repeating: .zero), else: sum), to: h)
+    columns.store(
+      isTanh ? sum.tanh() : sum.ifNegative(C.Vector(repeating: .zero), else: sum), to: h)
     columns.advance(of: end)
   }
 }
 
 /// LSTM and GRU. A group of rows first takes the statistics of its products with x and h; then, row by row,
-/// gates and state, where the sums of the LSTM's c are taken too; then the norm of c and h.
+/// gates and state; then, of the LSTM, the norm of c, and h.
 private struct CellForward<C: CellScalar> {
   private let work: UnsafePointer<ln_cell_work>
   private let shape: CellShape
@@ -49,15 +50,10 @@ private struct CellForward<C: CellScalar> {
       for norm in 0..<shape.norms { normalize(norm, first, rows) }
       for index in 0..<rows {
         let row = CellRow(work, shape, group, row: first &+ index, slot: 2 &* index)
-        if shape.isLSTM {
-          reduce(
-            LayerNorm.self, row, around: NoShift(), count: shape.hidden, into: group.sums + index)
-        } else {
-          var columns = Columns<C>(0, of: shape.hidden)
-          while columns.index < shape.hidden {
-            _ = row.advance(columns)
-            columns.advance(of: shape.hidden)
-          }
+        var columns = Columns<C>(0, of: shape.hidden)
+        while columns.index < shape.hidden {
+          row.advance(columns)
+          columns.advance(of: shape.hidden)
         }
       }
       if shape.isLSTM {
@@ -86,7 +82,7 @@ private struct CellForward<C: CellScalar> {
       group.scalars + norm, segments, count: gates.count &* shape.hidden, eps: work.pointee.eps)
   }
 
-  /// Finds the scalars of the norm of c, whose sums have been taken.
+  /// Finds the scalars of the norm of c.
   private func normalizeState(_ first: Int, _ rows: Int) {
     let statistics = first &* shape.normsOfRow &+ 2 &* shape.norms
     let c = UnsafePointer(output(work.pointee.c, first &* shape.hidden).unsafelyUnwrapped)
@@ -94,7 +90,7 @@ private struct CellForward<C: CellScalar> {
       count: rows, perRow: 1, first: (c, c), stride: shape.hidden,
       mean: output(work.pointee.mean, statistics), rstd: output(work.pointee.rstd, statistics),
       statisticStrides: (row: shape.normsOfRow, product: 0))
-    group.findScalars(group.scalars, of: segments, count: shape.hidden, eps: work.pointee.eps)
+    group.normalize(group.scalars, segments, count: shape.hidden, eps: work.pointee.eps)
   }
 
   /// h = s(o) * tanh(LN(c)). Until here, h holds s(o).
@@ -124,13 +120,8 @@ private struct CellForward<C: CellScalar> {
   }
 }
 
-/// Gates and state of one row; as a source, the LSTM's c, as it is computed. Every column is loaded once.
-private struct CellRow<C: CellScalar>: RowSource {
-  typealias Compute = C
-
-  /// One code for all of a row: it is long.
-  @inline(__always) static var isRare: Bool { true }
-
+/// Gates and state of one row.
+private struct CellRow<C: CellScalar> {
   private let shape: CellShape
   private let group: CellGroup<C>
   private let slot: Int
@@ -146,7 +137,8 @@ private struct CellRow<C: CellScalar>: RowSource {
 
     @inline(__always)
     init(
-      _ gates: UnsafeRawPointer?, _ weight: UnsafeRawPointer?, _ bias: UnsafeRawPointer?, _ offset: Int
+      _ gates: UnsafeRawPointer?, _ weight: UnsafeRawPointer?, _ bias: UnsafeRawPointer?,
+      _ offset: Int
     ) {
       self.gates = gates.unsafelyUnwrapped.assumingMemoryBound(to: C.self) + offset
       self.weight = weight?.assumingMemoryBound(to: C.self)
@@ -154,7 +146,11 @@ private struct CellRow<C: CellScalar>: RowSource {
     }
 
     /// Columns of the gate that begins at `offset`.
-    @inline(__always)
+    #if LAYERNORM_COMPACT
+      @inline(never)
+    #else
+      @inline(__always)
+    #endif
     func normalized(
       _ columns: Columns<C>, _ offset: Int, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int
     ) -> C.Vector {
@@ -166,7 +162,8 @@ private struct CellRow<C: CellScalar>: RowSource {
 
   @inline(__always)
   init(
-    _ work: UnsafePointer<ln_cell_work>, _ shape: CellShape, _ group: CellGroup<C>, row: Int, slot: Int
+    _ work: UnsafePointer<ln_cell_work>, _ shape: CellShape, _ group: CellGroup<C>, row: Int,
+    slot: Int
   ) {
     self.shape = shape
     self.group = group
@@ -185,18 +182,8 @@ private struct CellRow<C: CellScalar>: RowSource {
     gates = work.gates.map { $0.assumingMemoryBound(to: C.self) + shape.gates &* offset }
   }
 
-  @inline(__always) func load(_ index: Int) -> C.Vector {
-    advance(Columns(index, of: index &+ C.Vector.width))
-  }
-  @inline(__always) func load(short count: Int) -> C.Vector {
-    advance(Columns(last: count, of: count))
-  }
-  @inline(__always) func loadTail(_ tail: Int, of count: Int) -> C.Vector {
-    advance(Columns(last: tail, of: count))
-  }
-
-  /// Some columns of all gates and of the state. Gives c; of the GRU, whose h is finished with it, h.
-  @inline(never) func advance(_ columns: Columns<C>) -> C.Vector {
+  /// Some columns of all gates and of the state. Until the LSTM's c is normalized, h holds s(o).
+  @inline(never) func advance(_ columns: Columns<C>) {
     let last = shape.gates &- 1
     for gate in 0..<shape.gates {
       let offset = gate &* shape.hidden
@@ -214,12 +201,11 @@ private struct CellRow<C: CellScalar>: RowSource {
         .adding(group.gates[0], times: columns.load(cPrev, else: 0))
       columns.store(c, to: newC)
       columns.store(group.gates[2], to: newH)
-      return c
+      return
     }
     let z = group.gates[0]
     let new = ((C.Vector(repeating: C(1)) - z) * columns.load(hPrev, else: 0))
       .adding(z, times: group.gates[2])
     columns.store(new, to: newH)
-    return new
   }
 }

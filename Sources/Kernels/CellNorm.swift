@@ -12,7 +12,8 @@ protocol CellScalar: ComputeScalar, Element where Compute == Self, Vector: Activ
 extension Float: CellScalar {
   static func moments(_ scaled: Moments<Double>, times factor: Double) -> Moments<Float> {
     Moments(
-      mean: wide(scaled.mean, times: factor), variance: wide(scaled.variance, times: factor * factor))
+      mean: wide(scaled.mean, times: factor),
+      variance: wide(scaled.variance, times: factor * factor))
   }
   @inline(__always) static func wide(_ value: DoubleDouble, times factor: Double) -> SIMD8<Double> {
     value.high * SIMD8(repeating: factor)
@@ -34,7 +35,7 @@ struct NormScalars<C: CellScalar> {
   private var row: RowScalars<C>
   private var scale: C.Rows
 
-  @inline(__always) init(_ moments: Moments<C>, rstd: C.Wide) {
+  @inline(never) init(_ moments: Moments<C>, rstd: C.Wide) {
     row = RowScalars(LayerNorm.self, moments, rstd: rstd, rounds: false)
     scale = C.Rows(repeating: C(1))
   }

@@ -49,11 +49,6 @@ struct Columns<C: CellScalar> {
     tail = count &- index < C.Vector.width ? count &- index : 0
   }
 
-  @inline(__always) init(last tail: Int, of count: Int) {
-    index = count &- tail
-    self.tail = tail
-  }
-
   @inline(__always) mutating func advance(of count: Int) {
     self = Columns(index &+ C.Vector.width, of: count)
   }
@@ -95,13 +90,14 @@ struct Columns<C: CellScalar> {
 /// that with h at 2 r + 1.
 struct CellGroup<C: CellScalar> {
   let sums: UnsafeMutablePointer<RowSums<C>>
-  /// Of each norm of the products.
+  /// Of each norm of the products; then of the LSTM's c.
   let scalars: UnsafeMutablePointer<NormScalars<C>>
   /// The gates of a row, some columns.
   let gates: UnsafeMutablePointer<C.Vector>
 
   static func withMemory(_ body: (CellGroup<C>) -> Void) {
     var sums = InlineArray<8, RowSums<C>>(repeating: RowSums())
+    // Of up to four norms.
     var scalars = InlineArray<20, C.Rows>(repeating: C.Rows(repeating: .zero))
     var gates = InlineArray<4, C.Vector>(repeating: C.Vector(repeating: .zero))
     withUnsafeMutableBytes(of: &sums) { sums in
@@ -118,24 +114,17 @@ struct CellGroup<C: CellScalar> {
     }
   }
 
-  /// Takes the sums of rows and finds their scalars.
+  /// Finds the scalars of up to eight rows of `count` elements.
+  @inline(never)
   func normalize(
-    _ scalars: UnsafeMutablePointer<NormScalars<C>>, _ rows: CellSegments<C>, count: Int, eps: Double
+    _ scalars: UnsafeMutablePointer<NormScalars<C>>, _ rows: CellSegments<C>, count: Int,
+    eps: Double
   ) {
     for index in 0..<rows.count {
       reduce(
         LayerNorm.self, Row<C, C>(rows.row(index)), around: NoShift(), count: count,
         into: sums + index)
     }
-    findScalars(scalars, of: rows, count: count, eps: eps)
-  }
-
-  /// Finds `scalars` of up to eight rows of `count` elements from the sums that have been taken.
-  @inline(never)
-  func findScalars(
-    _ scalars: UnsafeMutablePointer<NormScalars<C>>, of rows: CellSegments<C>, count: Int,
-    eps: Double
-  ) {
     let moments = Moments<C>(
       LayerNorm.self, rows: rows.count, count: count, reciprocalCount: C.Wide(reciprocalOf: count),
       sums: sums

@@ -62,119 +62,102 @@ struct CellKind {
     }
   }
 
-  /// An argument of `count` elements for each row.
-  @inline(never)
-  func tensor(
-    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
-  ) throws(Failure) -> Tensor {
-    try Tensor(name, pointer, dtype, count: rows * count)
-  }
+  var ofState: Int64 { rows * hidden }
+  var ofGates: Int64 { rows * gates * hidden }
+  var ofNorms: Int64 { rows * norms }
+  var hasTwoProducts: Bool { !isRNN }
 
-  /// The same, nil for NULL.
+  /// Checks each argument, and that every output is apart from what comes before it. Outputs come last.
   @inline(never)
-  func optional(
-    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
-  ) throws(Failure) -> Tensor? {
-    pointer == nil ? nil : try tensor(name, pointer, count)
-  }
-
-  /// An argument of `count` elements that all rows share; nil for NULL.
-  @inline(never)
-  func parameter(
-    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64
-  ) throws(Failure) -> Tensor? {
-    pointer == nil ? nil : try Tensor(name, pointer, dtype, count: count)
-  }
-
-  /// An argument that only some cells have.
-  @inline(never)
-  func checkAbsent(
-    _ name: StaticString, _ pointer: UnsafeRawPointer?, unless has: Bool
+  func check(
+    _ arguments: Span<CellArgument>, firstOutput: Int, mask: UnsafePointer<UInt8>?
   ) throws(Failure) {
-    guard has || pointer == nil else {
-      throw failure(LAYERNORM_ERROR_CELL, .text(name), " is given, which this cell does not have")
+    for index in arguments.indices {
+      let argument = arguments[index]
+      guard argument.pointer == nil || argument.need != .absent else {
+        throw failure(
+          LAYERNORM_ERROR_CELL, .text(argument.name), " is given, which this cell does not have")
+      }
     }
-  }
-
-  @inline(never)
-  func checkMask(_ mask: UnsafePointer<UInt8>?, apartFrom output: Tensor?) throws(Failure) {
-    guard let mask, let output, !output.isEmpty else { return }
-    let bytes = ByteSpan(mask, UInt(rows))
-    let written = ByteSpan(output.pointer, UInt(output.cols.count * dtype.size))
-    guard bytes.isApart(from: written) else {
-      throw failure(LAYERNORM_ERROR_OVERLAP, .text(output.name), " overlaps mask")
+    var tensors = InlineArray<25, Tensor?>(repeating: nil)
+    for index in arguments.indices {
+      let argument = arguments[index]
+      guard argument.pointer != nil || argument.need == .needed else { continue }
+      let tensor = try Tensor(argument.name, argument.pointer, dtype, count: argument.count)
+      tensors[index] = tensor
+      guard index >= firstOutput else { continue }
+      for other in 0..<index {
+        guard let before = tensors[other] else { continue }
+        if other == argument.mayBe && tensor.coincides(with: before) { continue }
+        try tensor.check(apartFromOne: before)
+      }
+      guard let mask, !tensor.isEmpty else { continue }
+      let written = ByteSpan(tensor.pointer, UInt(argument.count * dtype.size))
+      guard ByteSpan(mask, UInt(rows)).isApart(from: written) else {
+        throw failure(LAYERNORM_ERROR_OVERLAP, .text(argument.name), " overlaps mask")
+      }
     }
   }
 }
 
-/// The arguments of a forward call, in order: nothing that follows from here can fail but memory.
-struct CellForwardArguments {
-  let kind: CellKind
-  private let mean, rstd: Tensor?
-
-  init(_ args: layernorm_cell_forward_args) throws(Failure) {
-    kind = try CellKind(
-      flags: args.flags, knownFlags: LAYERNORM_FLAG_PER_GATE, cell: args.cell, dtype: args.dtype,
-      eps: args.eps, rows: args.rows, hidden: args.hidden)
-    let kind = kind
-    let hidden = kind.hidden
-    let gatesOfRow = kind.gates * hidden
-    try kind.checkAbsent("c_prev", args.c_prev, unless: kind.isLSTM)
-    try kind.checkAbsent("c_weight", args.c_weight, unless: kind.isLSTM)
-    try kind.checkAbsent("c_bias", args.c_bias, unless: kind.isLSTM)
-    try kind.checkAbsent("c", args.c, unless: kind.isLSTM)
-    try kind.checkAbsent("h_weight", args.h_weight, unless: !kind.isRNN)
-    try kind.checkAbsent("h_bias", args.h_bias, unless: !kind.isRNN)
-    try kind.checkAbsent("gates", args.gates, unless: !kind.isRNN)
-
-    // Without rows, nothing of the parameters is read.
-    let read = kind.rows == 0 ? 0 : gatesOfRow
-    let readOfC = kind.rows == 0 ? 0 : hidden
-    let hPrev = try kind.optional("h_prev", args.h_prev, hidden)
-    let cPrev = try kind.optional("c_prev", args.c_prev, hidden)
-    let inputs: InlineArray<8, Tensor?> = [
-      try kind.tensor("x_gates", args.x_gates, gatesOfRow),
-      kind.isRNN
-        ? try kind.optional("h_gates", args.h_gates, gatesOfRow)
-        : try kind.tensor("h_gates", args.h_gates, gatesOfRow),
-      try kind.parameter("x_weight", args.x_weight, read),
-      try kind.parameter("x_bias", args.x_bias, read),
-      try kind.parameter("h_weight", args.h_weight, read),
-      try kind.parameter("h_bias", args.h_bias, read),
-      try kind.parameter("c_weight", args.c_weight, readOfC),
-      try kind.parameter("c_bias", args.c_bias, readOfC),
-    ]
-    let h = try kind.tensor("h", args.h, hidden)
-    let c = kind.isLSTM ? try kind.tensor("c", args.c, hidden) : nil
-    let gates = try kind.optional("gates", args.gates, gatesOfRow)
-    mean = try kind.optional("mean", args.mean, kind.norms)
-    rstd = try kind.optional("rstd", args.rstd, kind.norms)
-
-    if let hPrev, !h.coincides(with: hPrev) { try h.check(apartFromOne: hPrev) }
-    if let c, let cPrev, !c.coincides(with: cPrev) { try c.check(apartFromOne: cPrev) }
-    try h.check(apartFromOne: cPrev)
-    try c?.check(apartFromOne: hPrev)
-    let outputs: InlineArray<5, Tensor?> = [h, c, gates, mean, rstd]
-    for index in outputs.indices {
-      guard let output = outputs[index] else { continue }
-      if index > 1 {
-        try output.check(apartFromOne: hPrev)
-        try output.check(apartFromOne: cPrev)
-      }
-      for input in inputs.indices { try output.check(apartFromOne: inputs[input]) }
-      for earlier in 0..<index { try output.check(apartFromOne: outputs[earlier]) }
-      try kind.checkMask(args.mask, apartFrom: output)
-    }
+/// An array that a call is given.
+struct CellArgument {
+  enum Need {
+    case needed
+    case optional
+    /// The cell does not have it.
+    case absent
   }
 
-  /// The statistics of rows without elements.
-  func fillStatistics(mask: UnsafePointer<UInt8>?) {
-    for row in 0..<kind.rows {
-      let value: Float = mask.map { $0[Int(row)] == 0 } ?? false ? 0 : .nan
-      mean?.fill(row * kind.norms..<(row + 1) * kind.norms, with: value)
-      rstd?.fill(row * kind.norms..<(row + 1) * kind.norms, with: value)
-    }
+  let name: StaticString
+  let pointer: UnsafeRawPointer?
+  let count: Int64
+  let need: Need
+  /// Of an output: the index of the input that it may be.
+  let mayBe: Int
+
+  @inline(never)
+  init(
+    _ name: StaticString, _ pointer: UnsafeRawPointer?, _ count: Int64, _ need: Need = .optional,
+    if has: Bool = true, mayBe: Int = -1
+  ) {
+    self.name = name
+    self.pointer = pointer
+    self.count = count
+    self.need = has ? need : .absent
+    self.mayBe = mayBe
   }
+}
+
+/// Checks the arguments of a forward call: nothing that follows from here can fail but memory.
+func checkCellForward(_ args: layernorm_cell_forward_args) throws(Failure) -> CellKind {
+  let kind = try CellKind(
+    flags: args.flags, knownFlags: LAYERNORM_FLAG_PER_GATE, cell: args.cell, dtype: args.dtype,
+    eps: args.eps, rows: args.rows, hidden: args.hidden)
+  let (ofGates, ofState) = (kind.ofGates, kind.ofState)
+  let (isLSTM, two) = (kind.isLSTM, kind.hasTwoProducts)
+  // Without rows, nothing of the parameters is read.
+  let parameter = kind.rows == 0 ? 0 : kind.gates * kind.hidden
+  let parameterOfC = kind.rows == 0 ? 0 : kind.hidden
+  let arguments: InlineArray<15, CellArgument> = [
+    CellArgument("h_prev", args.h_prev, ofState),
+    CellArgument("c_prev", args.c_prev, ofState, if: isLSTM),
+    CellArgument("x_gates", args.x_gates, ofGates, .needed),
+    CellArgument("h_gates", args.h_gates, ofGates, two ? .needed : .optional),
+    CellArgument("x_weight", args.x_weight, parameter),
+    CellArgument("x_bias", args.x_bias, parameter),
+    CellArgument("h_weight", args.h_weight, parameter, if: two),
+    CellArgument("h_bias", args.h_bias, parameter, if: two),
+    CellArgument("c_weight", args.c_weight, parameterOfC, if: isLSTM),
+    CellArgument("c_bias", args.c_bias, parameterOfC, if: isLSTM),
+    CellArgument("h", args.h, ofState, .needed, mayBe: 0),
+    CellArgument("c", args.c, ofState, .needed, if: isLSTM, mayBe: 1),
+    CellArgument("gates", args.gates, ofGates, if: two),
+    CellArgument("mean", args.mean, kind.ofNorms),
+    CellArgument("rstd", args.rstd, kind.ofNorms),
+  ]
+  try kind.check(arguments.span, firstOutput: 10, mask: args.mask)
+  return kind
 }
 
 /// Checks the arguments of a backward call.
@@ -182,88 +165,38 @@ func checkCellBackward(_ args: layernorm_cell_backward_args) throws(Failure) -> 
   let kind = try CellKind(
     flags: args.flags, knownFlags: LAYERNORM_FLAG_PER_GATE | LAYERNORM_FLAG_ACCUMULATE_PARAMS,
     cell: args.cell, dtype: args.dtype, eps: args.eps, rows: args.rows, hidden: args.hidden)
-  let hidden = kind.hidden
-  let gates = kind.gates * hidden
-  try kind.checkAbsent("c_prev", args.c_prev, unless: kind.isLSTM)
-  try kind.checkAbsent("c_weight", args.c_weight, unless: kind.isLSTM)
-  try kind.checkAbsent("c_bias", args.c_bias, unless: kind.isLSTM)
-  try kind.checkAbsent("c", args.c, unless: kind.isLSTM)
-  try kind.checkAbsent("dc", args.dc, unless: kind.isLSTM)
-  try kind.checkAbsent("dc_prev", args.dc_prev, unless: kind.isLSTM)
-  try kind.checkAbsent("dc_weight", args.dc_weight, unless: kind.isLSTM)
-  try kind.checkAbsent("dc_bias", args.dc_bias, unless: kind.isLSTM)
-  try kind.checkAbsent("h_weight", args.h_weight, unless: !kind.isRNN)
-  try kind.checkAbsent("h_bias", args.h_bias, unless: !kind.isRNN)
-  try kind.checkAbsent("dh_gates", args.dh_gates, unless: !kind.isRNN)
-  try kind.checkAbsent("dh_weight", args.dh_weight, unless: !kind.isRNN)
-  try kind.checkAbsent("dh_bias", args.dh_bias, unless: !kind.isRNN)
-
-  let read = kind.rows == 0 ? 0 : gates
-  let readOfC = kind.rows == 0 ? 0 : hidden
-  let dh = try kind.tensor("dh", args.dh, hidden)
-  let dc = try kind.optional("dc", args.dc, hidden)
-  let inputs: InlineArray<13, Tensor?> = [
-    try kind.tensor("x_gates", args.x_gates, gates),
-    kind.isRNN
-      ? try kind.optional("h_gates", args.h_gates, gates)
-      : try kind.tensor("h_gates", args.h_gates, gates),
-    try kind.optional("h_prev", args.h_prev, hidden),
-    try kind.optional("c_prev", args.c_prev, hidden),
-    try kind.parameter("x_weight", args.x_weight, read),
-    try kind.parameter("h_weight", args.h_weight, read),
-    try kind.parameter("h_bias", args.h_bias, read),
-    try kind.parameter("c_weight", args.c_weight, readOfC),
-    try kind.parameter("c_bias", args.c_bias, readOfC),
-    kind.isLSTM ? try kind.tensor("c", args.c, hidden) : nil,
-    try kind.tensor("gates", args.gates, gates),
-    try kind.tensor("mean", args.mean, kind.norms),
-    try kind.tensor("rstd", args.rstd, kind.norms),
+  let (ofGates, ofState) = (kind.ofGates, kind.ofState)
+  let (isLSTM, two) = (kind.isLSTM, kind.hasTwoProducts)
+  let gradient = kind.gates * kind.hidden
+  let parameter = kind.rows == 0 ? 0 : gradient
+  let parameterOfC = kind.rows == 0 ? 0 : kind.hidden
+  let arguments: InlineArray<25, CellArgument> = [
+    CellArgument("dh", args.dh, ofState, .needed),
+    CellArgument("dc", args.dc, ofState, if: isLSTM),
+    CellArgument("x_gates", args.x_gates, ofGates, .needed),
+    CellArgument("h_gates", args.h_gates, ofGates, two ? .needed : .optional),
+    CellArgument("h_prev", args.h_prev, ofState),
+    CellArgument("c_prev", args.c_prev, ofState, if: isLSTM),
+    CellArgument("x_weight", args.x_weight, parameter),
+    CellArgument("h_weight", args.h_weight, parameter, if: two),
+    CellArgument("h_bias", args.h_bias, parameter, if: two),
+    CellArgument("c_weight", args.c_weight, parameterOfC, if: isLSTM),
+    CellArgument("c_bias", args.c_bias, parameterOfC, if: isLSTM),
+    CellArgument("c", args.c, ofState, .needed, if: isLSTM),
+    CellArgument("gates", args.gates, ofGates, .needed),
+    CellArgument("mean", args.mean, kind.ofNorms, .needed),
+    CellArgument("rstd", args.rstd, kind.ofNorms, .needed),
+    CellArgument("dx_gates", args.dx_gates, ofGates, .needed),
+    CellArgument("dh_gates", args.dh_gates, ofGates, .needed, if: two),
+    CellArgument("dh_prev", args.dh_prev, ofState, mayBe: 0),
+    CellArgument("dc_prev", args.dc_prev, ofState, if: isLSTM, mayBe: 1),
+    CellArgument("dx_weight", args.dx_weight, gradient),
+    CellArgument("dx_bias", args.dx_bias, gradient),
+    CellArgument("dh_weight", args.dh_weight, gradient, if: two),
+    CellArgument("dh_bias", args.dh_bias, gradient, if: two),
+    CellArgument("dc_weight", args.dc_weight, kind.hidden, if: isLSTM),
+    CellArgument("dc_bias", args.dc_bias, kind.hidden, if: isLSTM),
   ]
-  let dhPrev = try kind.optional("dh_prev", args.dh_prev, hidden)
-  let dcPrev = try kind.optional("dc_prev", args.dc_prev, hidden)
-  let outputs: InlineArray<10, Tensor?> = [
-    dhPrev, dcPrev,
-    try kind.tensor("dx_gates", args.dx_gates, gates),
-    kind.isRNN ? nil : try kind.tensor("dh_gates", args.dh_gates, gates),
-    try kind.parameter("dx_weight", args.dx_weight, gates),
-    try kind.parameter("dx_bias", args.dx_bias, gates),
-    try kind.parameter("dh_weight", args.dh_weight, gates),
-    try kind.parameter("dh_bias", args.dh_bias, gates),
-    try kind.parameter("dc_weight", args.dc_weight, hidden),
-    try kind.parameter("dc_bias", args.dc_bias, hidden),
-  ]
-  for index in outputs.indices {
-    guard let output = outputs[index] else { continue }
-    if index != 0 || !output.coincides(with: dh) { try output.check(apartFromOne: dh) }
-    if let dc, index != 1 || !output.coincides(with: dc) { try output.check(apartFromOne: dc) }
-    for input in inputs.indices { try output.check(apartFromOne: inputs[input]) }
-    for earlier in 0..<index { try output.check(apartFromOne: outputs[earlier]) }
-    try kind.checkMask(args.mask, apartFrom: output)
-  }
+  try kind.check(arguments.span, firstOutput: 15, mask: args.mask)
   return kind
-}
-
-/// The gradients of a call without elements.
-func clearGradients(_ args: layernorm_cell_backward_args, _ kind: CellKind) {
-  guard args.flags & UInt64(LAYERNORM_FLAG_ACCUMULATE_PARAMS) == 0 else { return }
-  let ofGates = kind.gates * kind.hidden
-  kind.set(0, of: args.dx_weight, ofGates)
-  kind.set(0, of: args.dx_bias, ofGates)
-  kind.set(0, of: args.dh_weight, ofGates)
-  kind.set(0, of: args.dh_bias, ofGates)
-  kind.set(0, of: args.dc_weight, kind.hidden)
-  kind.set(0, of: args.dc_bias, kind.hidden)
-}
-
-extension Tensor {
-  /// Sets some elements of a contiguous tensor of float32 or float64.
-  func fill(_ elements: Range<Int64>, with value: Float) {
-    for index in elements {
-      if dtype == .f64 {
-        mutablePointer?.assumingMemoryBound(to: Double.self)[Int(index)] = Double(value)
-      } else {
-        mutablePointer?.assumingMemoryBound(to: Float.self)[Int(index)] = value
-      }
-    }
-  }
 }

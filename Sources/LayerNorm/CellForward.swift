@@ -19,9 +19,11 @@ struct CellForwardPlan {
     self.kind = kind
     mask = args.mask
     let isDouble = kind.dtype == .f64
-    kernel = (isDouble ? kernels.pointee.cell_f64 : kernels.pointee.cell_f32)
+    kernel =
+      (isDouble ? kernels.pointee.cell_f64 : kernels.pointee.cell_f32)
       .forward.unsafelyUnwrapped
-    normKernel = (isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32)
+    normKernel =
+      (isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32)
       .unsafelyUnwrapped
     partition = try Partition(kind.rows, bytes: kind.bytesOfRow)
     work = ln_cell_work(
