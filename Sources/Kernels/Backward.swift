@@ -193,33 +193,35 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     var last = (a: C.Vector(repeating: .zero), b: C.Vector(repeating: .zero))
     if wholeEnd < count { last = terms(pair, wholeEnd, isLast: true) }
     var column = 0
-    if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
-      // What nearly every pair is: the same as below without a question for each vector.
-      while column < wholeEnd {
-        let weight = weight.load(column)
-        let dyOfA = Row<T, C>(pair.a.dy).load(column)
-        let dyOfB = Row<T, C>(pair.b.dy).load(column)
-        let a = pair.gradientOfA.terms(Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight)
-        let b = pair.gradientOfB.terms(Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight)
-        ln_prefetch(pair.a.x + (column &+ ahead))
-        ln_prefetch(pair.b.x + (column &+ ahead))
-        ln_prefetch(pair.a.dy + (column &+ ahead))
-        ln_prefetch(pair.b.dy + (column &+ ahead))
-        C.store(a.dx, to: dxOfA + column)
-        C.store(b.dx, to: dxOfB + column)
-        if isCoarse {
-          sums.dweight(at: column).pointee.add(
-            (dyOfA * a.normalized).adding(dyOfB, times: b.normalized))
-          sums.dbias(at: column).pointee.add(dyOfA + dyOfB)
-        } else {
-          sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
-          sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
-          sums.dbias(at: column).pointee.add(dyOfA)
-          sums.dbias(at: column).pointee.add(dyOfB)
+    #if !LAYERNORM_COMPACT
+      if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
+        // What nearly every pair is: the same as below without a question for each vector.
+        while column < wholeEnd {
+          let weight = weight.load(column)
+          let dyOfA = Row<T, C>(pair.a.dy).load(column)
+          let dyOfB = Row<T, C>(pair.b.dy).load(column)
+          let a = pair.gradientOfA.terms(Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight)
+          let b = pair.gradientOfB.terms(Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight)
+          ln_prefetch(pair.a.x + (column &+ ahead))
+          ln_prefetch(pair.b.x + (column &+ ahead))
+          ln_prefetch(pair.a.dy + (column &+ ahead))
+          ln_prefetch(pair.b.dy + (column &+ ahead))
+          C.store(a.dx, to: dxOfA + column)
+          C.store(b.dx, to: dxOfB + column)
+          if isCoarse {
+            sums.dweight(at: column).pointee.add(
+              (dyOfA * a.normalized).adding(dyOfB, times: b.normalized))
+            sums.dbias(at: column).pointee.add(dyOfA + dyOfB)
+          } else {
+            sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
+            sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
+            sums.dbias(at: column).pointee.add(dyOfA)
+            sums.dbias(at: column).pointee.add(dyOfB)
+          }
+          column &+= width
         }
-        column &+= width
       }
-    }
+    #endif
     while column < wholeEnd {
       let dx = terms(pair, column, isLast: false)
       if let into = pair.a.dx { C.store(dx.a, to: into + column) }
