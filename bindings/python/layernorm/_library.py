@@ -45,6 +45,7 @@ class Status(IntEnum):
     ERROR_ISA = 11
     ERROR_NUM_THREADS = 12
     ERROR_OUT_OF_MEMORY = 13
+    ERROR_CELL = 14
 
 
 class DType(IntEnum):
@@ -65,6 +66,15 @@ class Norm(IntEnum):
     ADA = 2
 
 
+class Cell(IntEnum):
+    """layernorm_cell."""
+
+    RNN_TANH = 0
+    RNN_RELU = 1
+    LSTM = 2
+    GRU = 3
+
+
 class Flag(IntFlag):
     """Bits of `flags`."""
 
@@ -73,6 +83,7 @@ class Flag(IntFlag):
     ACCUMULATE_PARAMS = 4
     DETACH_MEAN = 8
     DETACH_RSTD = 16
+    PER_GATE = 32
 
 
 # Plain ints: an enum's member takes a tenth of a microsecond to look up.
@@ -155,6 +166,77 @@ class BackwardArgs(Structure):
     ]
 
 
+class CellForwardArgs(Structure):
+    """layernorm_cell_forward_args."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("eps", c_double),
+        ("flags", c_uint64),
+        ("cell", c_int),
+        ("dtype", c_int),
+        ("rows", c_int64),
+        ("hidden", c_int64),
+        ("x_gates", c_void_p),
+        ("h_gates", c_void_p),
+        ("h_prev", c_void_p),
+        ("c_prev", c_void_p),
+        ("mask", c_void_p),
+        ("x_weight", c_void_p),
+        ("x_bias", c_void_p),
+        ("h_weight", c_void_p),
+        ("h_bias", c_void_p),
+        ("c_weight", c_void_p),
+        ("c_bias", c_void_p),
+        ("h", c_void_p),
+        ("c", c_void_p),
+        ("gates", c_void_p),
+        ("mean", c_void_p),
+        ("rstd", c_void_p),
+    ]
+
+
+class CellBackwardArgs(Structure):
+    """layernorm_cell_backward_args."""
+
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("eps", c_double),
+        ("flags", c_uint64),
+        ("cell", c_int),
+        ("dtype", c_int),
+        ("rows", c_int64),
+        ("hidden", c_int64),
+        ("x_gates", c_void_p),
+        ("h_gates", c_void_p),
+        ("h_prev", c_void_p),
+        ("c_prev", c_void_p),
+        ("mask", c_void_p),
+        ("x_weight", c_void_p),
+        ("x_bias", c_void_p),
+        ("h_weight", c_void_p),
+        ("h_bias", c_void_p),
+        ("c_weight", c_void_p),
+        ("c_bias", c_void_p),
+        ("c", c_void_p),
+        ("gates", c_void_p),
+        ("mean", c_void_p),
+        ("rstd", c_void_p),
+        ("dh", c_void_p),
+        ("dc", c_void_p),
+        ("dx_gates", c_void_p),
+        ("dh_gates", c_void_p),
+        ("dh_prev", c_void_p),
+        ("dc_prev", c_void_p),
+        ("dx_weight", c_void_p),
+        ("dx_bias", c_void_p),
+        ("dh_weight", c_void_p),
+        ("dh_bias", c_void_p),
+        ("dc_weight", c_void_p),
+        ("dc_bias", c_void_p),
+    ]
+
+
 def packer(
     args: type[Structure], first: str, last: str, given: Collection[str] | None = None
 ) -> Struct:
@@ -185,6 +267,8 @@ _PROTOTYPES: Final[dict[str, tuple[type | None, list[type]]]] = {
     "layernorm_last_error": (c_char_p, []),
     "layernorm_forward": (c_int, [c_char_p]),
     "layernorm_backward": (c_int, [c_char_p]),
+    "layernorm_cell_forward": (c_int, [c_char_p]),
+    "layernorm_cell_backward": (c_int, [c_char_p]),
     "layernorm_isa": (c_char_p, []),
     "layernorm_get_num_threads": (c_int32, []),
     "layernorm_set_num_threads": (c_int, [c_int32]),

@@ -25,18 +25,24 @@ TYPES = {
     "layernorm_status": c_int,
     "layernorm_dtype": c_int,
     "layernorm_norm": c_int,
+    "layernorm_cell": c_int,
     "layernorm_parallel_for": _library.ParallelFor,
 }
 
 
 @pytest.mark.parametrize(
     ("name", "declared"),
-    [("status", _library.Status), ("dtype", _library.DType), ("norm", _library.Norm)],
+    [
+        ("status", _library.Status),
+        ("dtype", _library.DType),
+        ("norm", _library.Norm),
+        ("cell", _library.Cell),
+    ],
 )
 def test_enums(name, declared):
     (body,) = re.findall(rf"typedef enum layernorm_{name} \{{(.*?)\}}", CODE, re.DOTALL)
     values = dict(re.findall(r"LAYERNORM_(\w+) = (\d+)", body))
-    prefix = "NORM_" if name == "norm" else ""
+    prefix = f"{name.upper()}_" if name in ("norm", "cell") else ""
     assert values == {prefix + member.name: str(member.value) for member in declared}
 
 
@@ -47,7 +53,12 @@ def test_flags():
 
 @pytest.mark.parametrize(
     ("name", "declared"),
-    [("forward_args", _library.ForwardArgs), ("backward_args", _library.BackwardArgs)],
+    [
+        ("forward_args", _library.ForwardArgs),
+        ("backward_args", _library.BackwardArgs),
+        ("cell_forward_args", _library.CellForwardArgs),
+        ("cell_backward_args", _library.CellBackwardArgs),
+    ],
 )
 def test_structs(name, declared):
     (body,) = re.findall(rf"typedef struct layernorm_{name} \{{(.*?)\}}", CODE, re.DOTALL)
