@@ -1,0 +1,328 @@
+"""Layer-normalized recurrent cells over a sequence, on NumPy's arrays or PyTorch's tensors: what
+layernorm.recurrent and layernorm.torch.recurrent have in common.
+
+The products with the weight matrices are the arrays' own; everything else of a step is one call of
+the library. The argument structs of all steps are laid out before the first one, so that a step
+takes two calls and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ctypes import CDLL, PyDLL, c_int, c_void_p, sizeof
+from itertools import repeat
+from math import prod
+from os import fspath
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from ._library import (
+    Cell,
+    CellBackwardArgs,
+    CellForwardArgs,
+    DType,
+    Flag,
+    check,
+    library,
+    path,
+)
+
+GATES: Final = {Cell.RNN_TANH: 1, Cell.RNN_RELU: 1, Cell.LSTM: 4, Cell.GRU: 3}
+
+# The norms of each cell, and what their parameters begin with in the library's structs.
+NORMS: Final = {
+    Cell.RNN_TANH: {"norm": "x"},
+    Cell.RNN_RELU: {"norm": "x"},
+    Cell.LSTM: {"norm_ih": "x", "norm_hh": "h", "norm_c": "c"},
+    Cell.GRU: {"norm_ih": "x", "norm_hh": "h"},
+}
+
+# How many norms a row goes through: with the gates of a product together, and gate by gate.
+_STATISTICS: Final = {
+    Cell.RNN_TANH: (1, 1),
+    Cell.RNN_RELU: (1, 1),
+    Cell.LSTM: (3, 9),
+    Cell.GRU: (4, 6),
+}
+
+
+def _function(loaded: CDLL, name: str) -> Any:
+    # Not the attribute, which is the same object for everybody and takes the structs as bytes.
+    function = loaded[name]
+    function.argtypes, function.restype = [c_void_p], c_int
+    return function
+
+
+_NAMES: Final = {
+    CellForwardArgs: "layernorm_cell_forward",
+    CellBackwardArgs: "layernorm_cell_backward",
+}
+_releasing_lock: Final = {args: _function(library, name) for args, name in _NAMES.items()}
+# Steps that take less time than to give away Python's lock and have it back keep it.
+_LARGEST_HOLDING_LOCK: Final = 16 << 10  # bytes of x_gates
+_pydll: Final = PyDLL(fspath(path))
+_holding_lock: Final = {args: _function(_pydll, name) for args, name in _NAMES.items()}
+
+
+class Layer(NamedTuple):
+    """What a layer in one direction is, apart from its arrays."""
+
+    cell: Cell
+    eps: float
+    per_gate: bool
+    reverse: bool = False
+
+
+class Arrays(Protocol):
+    """What there is to do with arrays of one dtype, of NumPy or of PyTorch."""
+
+    dtype: DType
+
+    def empty(self, *shape: int) -> Any: ...
+    def zeros(self, *shape: int) -> Any: ...
+    def copy(self, array: Any) -> Any: ...
+    def address(self, array: Any) -> int: ...
+    def product(self, a: Any, b: Any, out: Any) -> None: ...
+    def add_product(self, total: Any, a: Any, b: Any, scratch: Any) -> None: ...
+
+
+def parameter_shapes(
+    cell: Cell, input_size: int, hidden_size: int, weight: bool, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """The parameters of a layer, and their shapes; its norms have weight and bias or not."""
+    width = GATES[cell] * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (width, input_size),
+        "weight_hh": (width, hidden_size),
+    }
+    for name, prefix in NORMS[cell].items():
+        size = hidden_size if prefix == "c" else width
+        shapes |= {f"{name}_weight": (size,)} if weight else {}
+        shapes |= {f"{name}_bias": (size,)} if bias else {}
+    return shapes
+
+
+class _Time:
+    """The steps of a sequence in the order of computation, and where its states lie.
+
+    States are arrays [time + 1][batch][hidden], of which the first state is the one before the first
+    input, or in reverse the one behind the last input."""
+
+    def __init__(self, layer: Layer, length: int) -> None:
+        self.length = length
+        self.reverse = layer.reverse
+        self.first, self.last = (length, 0) if layer.reverse else (0, length)
+
+    def before(self, states: Any) -> Any:
+        """For each input the state before it."""
+        return states[1:] if self.reverse else states[:-1]
+
+    def after(self, states: Any) -> Any:
+        return states[:-1] if self.reverse else states[1:]
+
+    def ordered(self, *arrays: Any, backward: bool = False) -> Any:
+        """What belongs to a step, step by step."""
+        steps = list(zip(*arrays))
+        return reversed(steps) if self.reverse != backward else steps
+
+
+def _calls(
+    args: type[CellForwardArgs] | type[CellBackwardArgs],
+    arrays: Arrays,
+    shape: tuple[int, int, int],
+    plain: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    stepping: Mapping[str, Any],
+) -> tuple[Any, Any, range]:
+    """The function for `args`, their array of one struct for each step, and its addresses.
+
+    `plain` are numbers, `fixed` arrays that all steps share, and `stepping` arrays by step; None is
+    left out. `shape` is that of x_gates."""
+    time, batch, width = shape
+    pointers = {name: arrays.address(array) for name, array in fixed.items() if array is not None}
+    first = args(struct_size=sizeof(args), dtype=arrays.dtype, rows=batch, **plain, **pointers)
+    table = np.tile(np.frombuffer(bytes(first), np.int64), (time, 1))
+    for name, array in stepping.items():
+        if array is not None:
+            size = prod(array.shape[1:]) * array.itemsize
+            column = getattr(args, name).offset // table.itemsize
+            table[:, column] = arrays.address(array) + size * np.arange(time)
+    size = batch * width * (8 if arrays.dtype == DType.F64 else 4)
+    function = (_holding_lock if size <= _LARGEST_HOLDING_LOCK else _releasing_lock)[args]
+    start = table.ctypes.data
+    return function, table, range(start, start + table.nbytes, sizeof(args))
+
+
+def _plain(layer: Layer, hidden: int, flags: int = 0) -> dict[str, Any]:
+    flags |= Flag.PER_GATE if layer.per_gate else 0
+    return {"cell": layer.cell, "eps": layer.eps, "flags": flags, "hidden": hidden}
+
+
+def _norm_params(cell: Cell, params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The norms' parameters by the structs' names; with the prefix "d", the gradients."""
+    return {
+        f"{prefix}{field}_{kind}": params.get(f"{name}_{kind}")
+        for name, field in NORMS[cell].items()
+        for kind in ("weight", "bias")
+    }
+
+
+def forward(
+    layer: Layer,
+    arrays: Arrays,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    mask: Any,
+    params: Mapping[str, Any],
+    save: bool,
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """y[time][batch][hidden], the last h and c, and with `save` what backward() needs.
+
+    x is [time][batch][input_size], h0 and c0 are [batch][hidden] or None for zeros, and mask is
+    [time][batch] of uint8, or None. Where it is 0, the states stay, and y is 0. c is None but for
+    the LSTM."""
+    weight_ih, weight_hh = params["weight_ih"], params["weight_hh"]
+    (length, batch, input_size), (width, hidden) = x.shape, weight_hh.shape
+    time = _Time(layer, length)
+    x = x.reshape(length * batch, input_size)
+    x_gates = arrays.empty(length, batch, width)
+    arrays.product(x, weight_ih.T, x_gates.reshape(length * batch, width))
+
+    h = arrays.empty(length + 1, batch, hidden)
+    h[time.first] = 0 if h0 is None else h0
+    c = None
+    if layer.cell == Cell.LSTM:
+        # Without `save` each step takes the place of the one before.
+        c = arrays.empty(length + 1 if save else 1, batch, hidden)
+        c[time.first if save else 0] = 0 if c0 is None else c0
+    fixed = _norm_params(layer.cell, params)
+    stepping = {"x_gates": x_gates, "h_prev": time.before(h), "h": time.after(h), "mask": mask}
+    saved: dict[str, Any] = {}
+    if save:
+        h_gates = arrays.empty(length, batch, width)
+        statistics = _STATISTICS[layer.cell][layer.per_gate]
+        saved = {
+            "gates": arrays.empty(length, batch, width) if GATES[layer.cell] > 1 else None,
+            "mean": arrays.empty(length, batch, statistics),
+            "rstd": arrays.empty(length, batch, statistics),
+        }
+        stepping |= {"h_gates": h_gates, **saved}
+        if c is not None:
+            stepping |= {"c_prev": time.before(c), "c": time.after(c)}
+        saved |= {"x": x, "x_gates": x_gates, "h_gates": h_gates, "h": h, "c": c, "mask": mask}
+    else:
+        of_one_step = arrays.empty(batch, width)
+        h_gates = repeat(of_one_step, length)
+        fixed |= {"h_gates": of_one_step, "c_prev": c, "c": c}
+    call, table, addresses = _calls(
+        CellForwardArgs, arrays, x_gates.shape, _plain(layer, hidden), fixed, stepping
+    )
+    product, transposed = arrays.product, weight_hh.T
+    for h_prev, products, address in time.ordered(time.before(h), h_gates, addresses):
+        product(h_prev, transposed, products)
+        status = call(address)
+        if status:
+            check(status)
+    del table  # not before the last step
+
+    y = arrays.copy(time.after(h))
+    if mask is not None:
+        y[mask == 0] = 0
+    c_n = None if c is None else arrays.copy(c[time.last if save else 0])
+    return y, arrays.copy(h[time.last]), c_n, saved
+
+
+def backward(
+    layer: Layer,
+    arrays: Arrays,
+    params: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    dy: Any,
+    dh_n: Any,
+    dc_n: Any,
+    wanted: frozenset[str],
+) -> dict[str, Any]:
+    """The gradients that are wanted of "x", "h0", "c0" and the parameters by their names, for those
+    of forward()'s results, where None is zeros."""
+    cell, mask, h, c = layer.cell, saved["mask"], saved["h"], saved["c"]
+    weight_ih, weight_hh = params["weight_ih"], params["weight_hh"]
+    (length, batch, width), hidden = saved["x_gates"].shape, weight_hh.shape[1]
+    time = _Time(layer, length)
+
+    # dh lies as h does. What arrives at a state by way of y and what by the next step are added up.
+    dh = arrays.empty(length + 1, batch, hidden)
+    dh[time.first] = 0
+    time.after(dh)[...] = 0 if dy is None else dy
+    if mask is not None:
+        time.after(dh)[mask == 0] = 0
+    if dh_n is not None:
+        dh[time.last] += dh_n
+    dc = None
+    if cell == Cell.LSTM:
+        dc = arrays.zeros(batch, hidden) if dc_n is None else arrays.copy(dc_n)
+    dx_gates = arrays.empty(length, batch, width)
+    one_product = GATES[cell] == 1
+    dh_gates = dx_gates if one_product else arrays.empty(length, batch, width)
+    # Elsewhere the next step has h from its h_gates alone.
+    keeps = cell == Cell.GRU or mask is not None
+    gradients = {
+        name: arrays.zeros(*param.shape)
+        for name, param in params.items()
+        if name in wanted and name.startswith("norm")
+    }
+    stepping = {
+        "x_gates": saved["x_gates"],
+        "h_gates": saved["h_gates"],
+        "h_prev": time.before(h),
+        "mask": mask,
+        "gates": time.after(h) if one_product else saved["gates"],
+        "mean": saved["mean"],
+        "rstd": saved["rstd"],
+        "dh": time.after(dh),
+        "dh_prev": time.after(dh) if keeps else None,
+        "dx_gates": dx_gates,
+        "dh_gates": None if one_product else dh_gates,
+    }
+    if c is not None:
+        stepping |= {"c_prev": time.before(c), "c": time.after(c)}
+    call, table, addresses = _calls(
+        CellBackwardArgs,
+        arrays,
+        dx_gates.shape,
+        _plain(layer, hidden, Flag.ACCUMULATE_PARAMS),
+        _norm_params(cell, params) | _norm_params(cell, gradients, "d") | {"dc": dc, "dc_prev": dc},
+        stepping,
+    )
+    add_product, scratch = arrays.add_product, arrays.empty(batch, hidden)
+    for dh_prev, dh_next, products, address in time.ordered(
+        time.before(dh), time.after(dh), dh_gates, addresses, backward=True
+    ):
+        status = call(address)
+        if status:
+            check(status)
+        if keeps:
+            dh_prev += dh_next
+        add_product(dh_prev, products, weight_hh, scratch)
+    del table  # not before the last step
+
+    def matrix(array: Any) -> Any:
+        return array.reshape(length * batch, array.shape[-1])
+
+    def product(a: Any, b: Any) -> Any:
+        out = arrays.empty(a.shape[0], b.shape[1])
+        arrays.product(a, b, out)
+        return out
+
+    if "x" in wanted:
+        dx = product(matrix(dx_gates), weight_ih)
+        gradients["x"] = dx.reshape(length, batch, dx.shape[1])
+    if "weight_ih" in wanted:
+        gradients["weight_ih"] = product(matrix(dx_gates).T, saved["x"])
+    if "weight_hh" in wanted:
+        gradients["weight_hh"] = product(matrix(dh_gates).T, matrix(time.before(h)))
+    if "h0" in wanted:
+        gradients["h0"] = arrays.copy(dh[time.first])
+    if "c0" in wanted:
+        gradients["c0"] = dc
+    return gradients

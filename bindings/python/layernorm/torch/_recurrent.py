@@ -1,0 +1,117 @@
+"""layernorm._recurrent on PyTorch's tensors, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._library import DType
+from .._recurrent import Layer, backward, forward
+
+DTYPES: Final = {torch.float32: DType.F32, torch.float64: DType.F64}
+
+
+class _Arrays:
+    """PyTorch's, of one dtype, for _recurrent."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = DTYPES[dtype]
+        self._dtype = dtype
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self._dtype)
+
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._dtype)
+
+    def copy(self, array: Tensor) -> Tensor:
+        return array.clone()
+
+    def address(self, array: Tensor) -> int:
+        return array.data_ptr()
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        torch.mm(a, b, out=out)
+
+    def add_product(self, total: Tensor, a: Tensor, b: Tensor, scratch: Tensor) -> None:
+        total.addmm_(a, b)
+
+
+class _Sequence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: Layer,
+        save: bool,
+        names: tuple[str, ...],
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        mask: Tensor | None,
+        *params: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        params = tuple(param.contiguous() for param in params)
+        by_name = dict(zip(names, params, strict=True))
+        y, h, c, saved = forward(layer, _Arrays(x.dtype), x, h0, c0, mask, by_name, save)
+        if save:
+            ctx.layer, ctx.names, ctx.saved = layer, names, tuple(saved)
+            ctx.save_for_backward(*params, *saved.values())
+            ctx.set_materialize_grads(False)
+        return y, h, c
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None
+    ) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        params = dict(zip(ctx.names, tensors, strict=False))
+        saved = dict(zip(ctx.saved, tensors[len(params) :], strict=True))
+        inputs = "x", "h0", "c0", "mask", *ctx.names
+        needed = ctx.needs_input_grad[-len(inputs) :]
+        wanted = frozenset(name for name, need in zip(inputs, needed, strict=True) if need)
+        arrays = _Arrays(saved["x"].dtype)
+        found = backward(ctx.layer, arrays, params, saved, dy, dh, dc, wanted)
+        gradients = (found.get(name) if name in wanted else None for name in inputs)
+        return None, None, None, *gradients
+
+
+@torch.compiler.disable
+def run(
+    layer: Layer,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    mask: Tensor | None,
+    params: dict[str, Tensor],
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """y[time][batch][hidden], and the last h and c, of one layer in one direction.
+
+    x is [time][batch][input_size], h0 and c0 are [batch][hidden] or None for zeros, and mask is
+    bool [time][batch] or None."""
+    if mask is not None:
+        mask = mask.to(torch.uint8).contiguous()
+    given = x, h0, c0, *params.values()
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    return _Sequence.apply(layer, save, tuple(params), x, h0, c0, mask, *params.values())
+
+
+def check(name: str, tensor: Any, shape: tuple[int, ...], like: Tensor, whose: str) -> None:
+    """Raises unless `tensor` is one of that shape, of the dtype of `like`, on the CPU."""
+    check_kind(name, tensor, like, whose)
+    if tensor.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(shape)}")
+
+
+def check_kind(name: str, tensor: Any, like: Tensor, whose: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+    if tensor.dtype != like.dtype:
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}; it must be that of {whose}, {like.dtype}"
+        )
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{name} is on {tensor.device}; it must be on the CPU")
