@@ -105,8 +105,8 @@ def parameter_shapes(
 class _Time:
     """The steps of a sequence in the order of computation, and where its states lie.
 
-    States are arrays [time + 1][batch][hidden], of which the first state is the one before the first
-    input, or in reverse the one behind the last input."""
+    States are arrays [time + 1][batch][hidden]: the first one, before there is input, and those
+    after each input; in reverse, it stands behind them."""
 
     def __init__(self, layer: Layer, length: int) -> None:
         self.length = length
@@ -185,6 +185,9 @@ def forward(
     weight_ih, weight_hh = params["weight_ih"], params["weight_hh"]
     (length, batch, input_size), (width, hidden) = x.shape, weight_hh.shape
     time = _Time(layer, length)
+    if mask is not None:  # whatever there is, weight_ih's gradient must not see it
+        x = arrays.copy(x)
+        x[mask == 0] = 0
     x = x.reshape(length * batch, input_size)
     x_gates = arrays.empty(length, batch, width)
     arrays.product(x, weight_ih.T, x_gates.reshape(length * batch, width))
@@ -323,6 +326,6 @@ def backward(
         gradients["weight_hh"] = product(matrix(dh_gates).T, matrix(time.before(h)))
     if "h0" in wanted:
         gradients["h0"] = arrays.copy(dh[time.first])
-    if "c0" in wanted:
+    if dc is not None and "c0" in wanted:
         gradients["c0"] = dc
     return gradients

@@ -172,9 +172,8 @@ class _Recurrent(Generic[_State]):
         arrays = _Arrays(self.dtype)
         found = backward(saved._layer, arrays, saved._params, saved._arrays, dy, dh, dc, wanted)
         dx, dstate = found.pop("x"), found.pop("h0")
-        dc = found.pop("c0")
-        if dc is not None:
-            dstate = dstate, dc
+        if "c0" in found:
+            dstate = dstate, found["c0"]
         return Gradients(dx, dstate, {name: found[name] for name in self._shapes})
 
     def _forward(self, x: Input, state: Any, mask: Any, save: bool) -> tuple[Array, Any, Saved]:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .._library import DType
 from .._recurrent import Layer, backward, forward
@@ -63,10 +62,10 @@ class _Sequence(torch.autograd.Function):
         return y, h, c
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None
     ) -> tuple[Any, ...]:
+        again = torch.is_grad_enabled()
         tensors = ctx.saved_tensors
         params = dict(zip(ctx.names, tensors, strict=False))
         saved = dict(zip(ctx.saved, tensors[len(params) :], strict=True))
@@ -74,9 +73,26 @@ class _Sequence(torch.autograd.Function):
         needed = ctx.needs_input_grad[-len(inputs) :]
         wanted = frozenset(name for name, need in zip(inputs, needed, strict=True) if need)
         arrays = _Arrays(saved["x"].dtype)
-        found = backward(ctx.layer, arrays, params, saved, dy, dh, dc, wanted)
-        gradients = (found.get(name) if name in wanted else None for name in inputs)
-        return None, None, None, *gradients
+        with torch.no_grad():
+            found = backward(ctx.layer, arrays, params, saved, dy, dh, dc, wanted)
+        if again:
+            found = {name: _Once.apply(_leaf, found[name]) for name in wanted}
+        return None, None, None, *(found.get(name) for name in inputs)
+
+
+_leaf: Final = torch.empty(0, requires_grad=True)
+
+
+class _Once(torch.autograd.Function):
+    """The gradient itself, where create_graph asks for gradients of it too, which there are not."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *args: Any) -> Any:
+        raise RuntimeError("layernorm.torch.recurrent has no second derivatives")
 
 
 @torch.compiler.disable

@@ -327,7 +327,7 @@ class _Cell(_Module):
         self.reset_parameters()
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
-        """h, or for the LSTM (h, c), after a step with input [batch][input_size] or [input_size]."""
+        """h, or for the LSTM (h, c), after a step with input ([batch])[input_size]."""
         input = self._input(input, self.weight_ih)
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             shape = tuple(input.shape)
