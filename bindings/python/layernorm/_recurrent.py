@@ -139,14 +139,17 @@ def _calls(
     `plain` are numbers, `fixed` arrays that all steps share, and `stepping` arrays by step; None is
     left out. `shape` is that of x_gates."""
     time, batch, width = shape
-    pointers = {name: arrays.address(array) for name, array in fixed.items() if array is not None}
-    first = args(struct_size=sizeof(args), dtype=arrays.dtype, rows=batch, **plain, **pointers)
-    table = np.tile(np.frombuffer(bytes(first), np.int64), (time, 1))
+    first = args(struct_size=sizeof(args), dtype=arrays.dtype, rows=batch, **plain)
+    growth = args()
+    for name, array in fixed.items():
+        if array is not None:
+            setattr(first, name, arrays.address(array))
     for name, array in stepping.items():
         if array is not None:
-            size = prod(array.shape[1:]) * array.itemsize
-            column = getattr(args, name).offset // table.itemsize
-            table[:, column] = arrays.address(array) + size * np.arange(time)
+            setattr(first, name, arrays.address(array))
+            setattr(growth, name, prod(array.shape[1:]) * array.itemsize)
+    words = [np.frombuffer(each, np.int64) for each in (first, growth)]
+    table = words[0] + np.arange(time)[:, None] * words[1]
     size = batch * width * (8 if arrays.dtype == DType.F64 else 4)
     function = (_holding_lock if size <= _LARGEST_HOLDING_LOCK else _releasing_lock)[args]
     start = table.ctypes.data

@@ -1,5 +1,8 @@
 """layernorm.recurrent against the formulas."""
 
+import re
+from pathlib import Path
+
 import layernorm
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import recurrent_reference as reference
 from layernorm import recurrent
 from reference import same_bits
 
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "recurrent.md"
 CELLS = ["tanh", "relu", "lstm", "gru"]
 TIME, BATCH, INPUT, HIDDEN = 4, 3, 3, 5
 EPS = 1e-3
@@ -239,3 +243,10 @@ def test_errors_of_params():
     del layer.params["norm_c_bias"]
     with pytest.raises(ValueError, match=r"^params "):
         layer(X)
+
+
+def test_program_in_the_docs(capsys):
+    programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (program,) = (each for each in programs if "import layernorm.recurrent\n" in each)
+    exec(compile(program, PAGE, "exec"), {})
+    assert capsys.readouterr().out == "(20, 4, 32) (4, 32) (4, 32) (20, 4, 16)\n"
