@@ -25,6 +25,7 @@ help: ## list these targets
 .PHONY: demo
 demo: build $(call installed,examples/requirements.txt) ## build, then run the examples on a real model's data
 	@tools/demo
+	@tools/frameworks demo
 
 .PHONY: build
 build: toolchain ## build build/liblayernorm.so
