@@ -14,7 +14,7 @@ from layernorm.torch import recurrent as torch_recurrent
 
 HIDDEN = 256, 512, 1024
 BATCHES = 1, 32, 128
-TIME = 8  # steps of a call
+TIME = 16  # steps of a call
 EPS = 1e-5
 NUMPY, PYTORCH, NN = "NumPy, unfused", "PyTorch, composed", "(torch.nn.LSTM, no norms)"
 OURS, OURS_TORCH = "layernorm.recurrent", "layernorm.torch.recurrent"

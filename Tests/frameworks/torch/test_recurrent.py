@@ -137,6 +137,29 @@ def test_cells(kind):
 
 
 @kinds
+def test_gradients_of_any_strides(kind):
+    module = kind(INPUT, HIDDEN)
+    x = torch.randn(INPUT, BATCH, TIME, requires_grad=True)
+    results = flat(*module(x.permute(2, 1, 0)))
+    upstream = [torch.randn(each.shape[::-1]).permute(2, 1, 0) for each in results]
+    assert not any(each.is_contiguous() for each in upstream)
+    inputs = [x, *module.parameters()]
+    found = torch.autograd.grad(results, inputs, upstream, retain_graph=True)
+    upstream = [each.contiguous() for each in upstream]
+    torch.testing.assert_close(found, torch.autograd.grad(results, inputs, upstream))
+
+
+@kinds
+def test_results_may_be_changed_in_place(kind):
+    module = kind(INPUT, HIDDEN)
+    x = torch.randn(TIME, BATCH, INPUT)
+    inputs = list(module.parameters())
+    expected = torch.autograd.grad([each.relu().sum() for each in flat(*module(x))], inputs)
+    found = torch.autograd.grad([each.relu_().sum() for each in flat(*module(x))], inputs)
+    assert_same_bits(found, expected)
+
+
+@kinds
 def test_gradients_that_are_not_wanted(kind):
     module = kind(INPUT, HIDDEN)
     module.weight_hh_l0.requires_grad_(False)

@@ -27,7 +27,7 @@ class _Arrays:
         return torch.zeros(shape, dtype=self._dtype)
 
     def copy(self, array: Tensor) -> Tensor:
-        return array.clone()
+        return array.clone(memory_format=torch.contiguous_format)
 
     def address(self, array: Tensor) -> int:
         return array.data_ptr()

@@ -241,9 +241,8 @@ class _Recurrent(_Module):
 
         padded, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes), self.batch_first)
         mask = torch.arange(len(batch_sizes)) < lengths[:, None]
-        output, h_n = self(
-            padded, reordered(hx, order), mask=mask if self.batch_first else mask.t()
-        )
+        mask = mask if self.batch_first else mask.t()
+        output, h_n = self.forward(padded, reordered(hx, order), mask=mask)
         data, *_ = pack_padded_sequence(output, lengths, self.batch_first)
         return PackedSequence(data, batch_sizes, order, back), reordered(h_n, back)
 
