@@ -47,6 +47,11 @@ bench-frameworks: build ## time the adapters beside the frameworks' own operatio
 	@cmake --build build --target adapters
 	@tools/frameworks bench $(FRAMEWORKS)
 
+.PHONY: claims
+claims: build ## train what the papers on layer norm claim, see docs/claims.md (QUICK=1: in 2 minutes, a test)
+	@cmake --build build --target adapters
+	@tools/claims $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: accuracy
 accuracy: build ## print the largest errors against exact results, by dtype and kind of input
 	@cmake --build build --target harness
@@ -67,7 +72,7 @@ clean: ## remove what was built
 
 .PHONY: distclean
 distclean: clean ## remove what was built and what was fetched
-	rm -rf .venv .venv-bench .venv-frameworks
+	rm -rf .venv .venv-bench .venv-claims .venv-frameworks
 
 .PHONY: toolchain
 toolchain:

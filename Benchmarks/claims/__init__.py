@@ -1,0 +1,1 @@
+"""What the papers on layer normalization claim, beside what is seen when small models train."""
