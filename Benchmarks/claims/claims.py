@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .experiments import BATCHES, RATES, TEXT
-from .results import Measure, Results, final, final_error, gap, lowest, reach
+from .results import Measure, Results, final, gap, late_error, lowest, reach
 
 BA = "Ba et al. 2016"
 XU = "Xu et al. 2019"
@@ -155,8 +155,8 @@ def _small_batches(results):
         return [
             _compare(
                 results,
-                f"{name}, batch of {batch}: held-out digits named wrongly, %",
-                final_error,
+                f"{name}, batch of {batch}: held-out digits named wrongly in the last epoch, %",
+                late_error,
                 LAYER,
                 BATCH,
                 experiment="small batches",

@@ -18,7 +18,7 @@ def spread(values: np.ndarray) -> str:
     """Mean ± standard deviation over the seeds, or in how many of them there is no number."""
     missing = np.count_nonzero(~np.isfinite(values))
     if missing:
-        return f"never in {missing} of {len(values)} seeds"
+        return f"∞ in {missing} of {len(values)} seeds"
     deviation = values.std(ddof=1)
     digits = min(max(1 - math.floor(math.log10(deviation)), 0), 3) if deviation else 3
     return f"{values.mean():.{digits}f} ± {deviation:.{digits}f}"

@@ -75,7 +75,9 @@ def finish(figure, axes, title, path, seeds):
     drawn = io.BytesIO()
     figure.savefig(drawn)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
+    Image.open(drawn).convert("RGB").quantize(256, kmeans=2).save(
+        path, optimize=True
+    )  # a third of the size
 
 
 def draw_lstm(results, path):
@@ -111,7 +113,7 @@ def draw_transformer(results, path):
             line(axes, norm, field(curves, "steps"), field(curves, "valid"), label)
         axes.set_title(f"learning rate {rate:g}")
         axes.set_xlabel("steps of training")
-        axes.set_ylim(top=WORST)
+    row[0].set_ylim(top=WORST)
     row[0].set_ylabel(PER_CHARACTER)
     finish(
         figure,
@@ -134,7 +136,10 @@ def draw_small_batches(results, path):
                 pictures = batch * np.array(field(curves, "steps"))
                 line(axes, norm, pictures / 1000, 100 * np.array(field(curves, "error")))
             axes.set_title(f"{name}, batch of {batch}")
-            axes.set_ylim(0, 100)
+            axes.set_yscale("log")
+            axes.set_ylim(1, 100)
+            axes.set_yticks(ticks := (1, 2, 5, 10, 20, 50, 100), map(str, ticks))
+            axes.minorticks_off()
         row[0].set_ylabel("held-out digits\nnamed wrongly, %")
     for axes in grid[-1]:
         axes.set_xlabel("pictures seen, thousands")
@@ -144,26 +149,25 @@ def draw_small_batches(results, path):
 def dots(axes, results, measure, title, label):
     """A row for each norm: a dot for each seed, a bar at their mean; a number if it is far off."""
     values = [results.values(measure, experiment="norms", norm=norm) for norm in XU]
-    near = [some for norm, some in zip(XU, values) if norm not in ("detach rstd", "detach both")]
-    low, high = np.min(near), np.max(near)
+    means = np.array([some.mean() for some in values])
+    typical = np.median(means)
+    near = np.abs(means - typical) < 0.1  # those alone that have learned as most have
+    shown = np.stack(values)[near]
+    low, high = shown.min(), shown.max()
     margin = 0.15 * (high - low)
-    for place, (norm, some) in enumerate(zip(XU, values)):
+    for place, norm in enumerate(XU):
         color = STYLES[norm][1]
-        if low <= some.mean() <= high:
-            axes.plot(some, [place] * len(some), "o", color=color, alpha=0.6)
-            axes.plot(some.mean(), place, "|", color=color, markersize=22, markeredgewidth=2.5)
+        if near[place]:
+            axes.plot(values[place], [place] * len(values[place]), "o", color=color, alpha=0.6)
+            axes.plot(means[place], place, "|", color=color, markersize=22, markeredgewidth=2.5)
+        elif means[place] < typical:
+            axes.text(low - margin, place, f"← {means[place]:.2f}", va="center", color=color)
         else:
-            right = some.mean() > high
-            axes.annotate(
-                f"{some.mean():.2f} →" if right else f"← {some.mean():.2f}",
-                (high + margin if right else low - margin, place),
-                ha="right" if right else "left",
-                va="center",
-                color=color,
-            )
+            text = f"{means[place]:.2f} →"
+            axes.text(high + margin, place, text, ha="right", va="center", color=color)
     axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(len(XU) - 0.4, -0.6)
     axes.set_yticks(range(len(XU)), [STYLES[norm][0] for norm in XU])
-    axes.invert_yaxis()
     axes.set_title(title)
     axes.set_xlabel(label)
 
@@ -178,8 +182,20 @@ def draw_norms(results, path):
     left.set_title("Held-out loss by step")
     left.set_xlabel("steps of training")
     left.set_ylabel(PER_CHARACTER)
-    dots(middle, results, lowest, "Lowest held-out loss", "nats per character; less is better")
-    dots(right, results, gap, "Over-fitting at the end", "held-out loss minus training loss, nats")
+    dots(
+        middle,
+        results,
+        lowest,
+        "Lowest held-out loss\n(dots: seeds, bar: their mean)",
+        "nats per character; less is better",
+    )
+    dots(
+        right,
+        results,
+        gap,
+        "Over-fitting at the end\n(dots: seeds, bar: their mean)",
+        "held-out loss minus training loss, nats",
+    )
     right.set_yticklabels([])
     characters = int(SHORT_TEXT.split()[1])
     title = f"The norms of Xu et al. in a Transformer on {characters:,} characters of English text"
