@@ -150,7 +150,7 @@ def dots(axes, results, measure, title, label):
     """A row for each norm: a dot for each seed, a bar at their mean; a number if it is far off."""
     values = [results.values(measure, experiment="norms", norm=norm) for norm in XU]
     means = np.array([some.mean() for some in values])
-    typical = np.median(means)
+    typical = np.nanmedian(means)
     near = np.abs(means - typical) < 0.1  # those alone that have learned as most have
     shown = np.stack(values)[near]
     low, high = shown.min(), shown.max()
