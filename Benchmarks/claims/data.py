@@ -74,7 +74,7 @@ class Text:
 def _bible() -> str:
     # The file is read by itself: the package's own module needs pkg_resources, which is no more.
     (folder,) = find_spec("bible").submodule_search_locations
-    with (Path(folder) / "data/kjv.jsonl").open() as verses:
+    with (Path(folder) / "data/kjv.jsonl").open(encoding="utf-8") as verses:
         return "\n".join(json.loads(verse)["text"] for verse in verses)
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import layernorm
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -49,6 +50,7 @@ class Curve:
 
 def train(run: Run) -> Curve:
     torch.set_num_threads(1)
+    layernorm.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(run.seed)
     data = dataset(run.data)
