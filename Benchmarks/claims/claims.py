@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .experiments import BATCHES, RATES, TEXT
+from .experiments import BATCHES, LSTM_RATES, RATES, TEXT
 from .results import Measure, Results, final, gap, late_error, lowest, reach
 
 BA = "Ba et al. 2016"
@@ -71,16 +71,20 @@ LAYER, BATCH, NONE = (
 
 
 def _lstm(results):
-    """Each norm at the learning rate that suits it best."""
+    tasks = (("text", TEXT), ("digits", "digits"))
 
-    def compared(rival, *kinds):
-        for data, task in ((TEXT, "text"), ("digits", "digits")):
+    def best(rival, *kinds):
+        """Each norm at the learning rate that suits it best."""
+        for task, data in tasks:
             common = {"experiment": "lstm", "data": data}
             less, more = (
                 (name, fields | {"rate": results.best_rate(**common, **fields)})
                 for name, fields in (LAYER, rival)
             )
-            goal = results.values(lowest, **common, **more[1]).max()
+            # Every seed of both gets there.
+            goal = max(
+                results.values(lowest, **common, **fields).max() for _, fields in (less, more)
+            )
             for kind in kinds:
                 if kind == "end":
                     measured, measure = f"{task}: held-out loss at the end", final
@@ -89,31 +93,51 @@ def _lstm(results):
                     measure = reach(goal, kind)
                 yield _compare(results, measured, measure, less, more, **common)
 
+    same_rate = [
+        _compare(
+            results,
+            f"{task}: held-out loss at the end, learning rate {rate:g}",
+            final,
+            LAYER,
+            NONE,
+            experiment="lstm",
+            data=data,
+            rate=rate,
+        )
+        for task, data in tasks
+        for rate in LSTM_RATES[data]
+    ]
     return [
         Claim(
             "lstm",
             f"{BA}, abstract and section 6",
             "A recurrent network learns in fewer steps with layer norm than without",
-            list(compared(NONE, "steps")),
+            list(best(NONE, "steps")),
+        ),
+        Claim(
+            "lstm",
+            f"{BA}, section 6",
+            "At the same learning rate a recurrent network learns better with layer norm than without",
+            same_rate,
         ),
         Claim(
             "lstm",
             f"{BA}, abstract",
             "Layer norm reduces the time that training takes",
-            list(compared(NONE, "seconds")),
+            list(best(NONE, "seconds")),
         ),
         Claim(
             "lstm",
             f"{BA}, section 6.2",
             "Layer norm trains a recurrent network faster than batch norm does",
-            list(compared(BATCH, "steps", "seconds")),
+            list(best(BATCH, "steps", "seconds")),
         ),
         Claim(
             "lstm",
             f"{BA}, section 6.2",
             "With layer norm a recurrent network also ends with a better held-out result than with "
             "batch norm or none",
-            [*compared(BATCH, "end"), *compared(NONE, "end")],
+            [*best(BATCH, "end"), *best(NONE, "end")],
         ),
     ]
 

@@ -91,16 +91,21 @@ def draw_lstm(results, path):
                 line(axes, norm, field(curves, axis), field(curves, "valid"))
             ends = [results.values(final, **of_norm, rate=rate) for rate in LSTM_RATES[data]]
             line(row[2], norm, LSTM_RATES[data], np.transpose(ends))
+        if data == "digits":
+            for axes in row:
+                axes.set_yscale("log")
+                axes.set_yticks(ticks := (0.05, 0.1, 0.2, 0.5, 1, 2), map(str, ticks))
+                axes.minorticks_off()
         for axes, ending in zip(row, ("loss by step", "loss by second", "loss at the end")):
             axes.set_title(f"{task}: {ending}")
             axes.set_ylabel(PER_CHARACTER if data == TEXT else HELD_OUT)
         row[2].set_xscale("log")
         row[2].set_xticks(LSTM_RATES[data], [f"{rate:g}" for rate in LSTM_RATES[data]])
-        row[2].minorticks_off()
+        row[2].minorticks_off()  # of its logarithmic scale
         labels = ("steps of training", "seconds of training, 1 thread", "learning rate")
         for axes, label in zip(row, labels):
             axes.set_xlabel(label)
-    title = "An LSTM with layer norm, with batch norm and with none, each at its best learning rate"
+    title = "An LSTM with layer norm, with batch norm and with none (curves: each at its best rate)"
     finish(figure, grid, title, path, results.seeds)
 
 
