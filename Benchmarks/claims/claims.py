@@ -117,7 +117,7 @@ def _lstm(results):
         Claim(
             "lstm",
             f"{BA}, section 6",
-            "At the same learning rate a recurrent network learns better with layer norm than without",
+            "At the same learning rate a recurrent network learns better with layer norm",
             same_rate,
         ),
         Claim(
