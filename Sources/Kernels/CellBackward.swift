@@ -115,51 +115,63 @@ private struct CellGradient<C: CellScalar> {
   /// LSTM: from h to the output gate, and to the norm of c.
   @inline(__always)
   func passH(_ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int) {
-    let dh = columns.load(self.dh, else: 0)
+    let dh = load(self.dh, columns)
     let o = gate(2, columns)
     var slope: Vector? = Vector(repeating: .zero)
     let tanh = normalized(c, columns, scalars, slot).tanh(slope: &slope)
     store(dh * tanh * logisticSlope(o), to: 2, columns)
-    columns.store(dh * o * slope.unsafelyUnwrapped, to: dx + 3 &* hidden)
+    write(dh * o * slope.unsafelyUnwrapped, to: dx + 3 &* hidden, columns)
   }
 
   /// LSTM: from c to the other gates, and to the c before.
   @inline(__always) func passC(_ columns: Columns<C>) {
-    let dc = columns.load(UnsafePointer(dx + 3 &* hidden))
+    let dc = load(UnsafePointer(dx + 3 &* hidden), columns)
     let f = gate(0, columns)
     let i = gate(1, columns)
     let g = gate(3, columns)
-    store(dc * columns.load(cPrev, else: 0) * logisticSlope(f), to: 0, columns)
+    store(dc * load(cPrev, columns) * logisticSlope(f), to: 0, columns)
     store(dc * g * logisticSlope(i), to: 1, columns)
     store(dc * i * tanhSlope(g), to: 3, columns)
-    if let dcPrev { columns.store(dc * f, to: dcPrev) }
+    if let dcPrev { write(dc * f, to: dcPrev, columns) }
   }
 
   /// GRU: from h to the gates, and to the h before.
   @inline(__always)
   func passGRU(_ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int) {
-    let dh = columns.load(self.dh, else: 0)
+    let dh = load(self.dh, columns)
     let z = gate(0, columns)
     let r = gate(1, columns)
     let n = gate(2, columns)
     let dn = dh * z * tanhSlope(n)
-    store(dh * (n - columns.load(hPrev, else: 0)) * logisticSlope(z), to: 0, columns)
+    store(dh * (n - load(hPrev, columns)) * logisticSlope(z), to: 0, columns)
     store(dn * normalized(h, columns, scalars, slot) * logisticSlope(r), to: 1, columns)
-    columns.store(dn, to: dx + 2 &* hidden)
-    if let dhGates { columns.store(dn * r, to: dhGates + 2 &* hidden) }
-    if let dhPrev { columns.store(dh * (Vector(repeating: C(1)) - z), to: dhPrev) }
+    write(dn, to: dx + 2 &* hidden, columns)
+    if let dhGates { write(dn * r, to: dhGates + 2 &* hidden, columns) }
+    if let dhPrev { write(dh * (Vector(repeating: C(1)) - z), to: dhPrev, columns) }
   }
 
   /// RNN: from h to its norm. At 0, the slope of max(0, .) is 0.
   @inline(__always) func passActivation(_ columns: Columns<C>, isTanh: Bool) {
-    let dh = columns.load(self.dh, else: 0)
+    let dh = load(self.dh, columns)
     let h = gate(0, columns)
     let zero = Vector(repeating: .zero)
-    columns.store(isTanh ? dh * tanhSlope(h) : (zero - h).ifNegative(dh, else: zero), to: dx)
+    write(isTanh ? dh * tanhSlope(h) : (zero - h).ifNegative(dh, else: zero), to: dx, columns)
+  }
+
+  /// Not inlined, since there are many of them, and more time goes into the norms.
+  @inline(never)
+  private func load(
+    _ row: UnsafePointer<C>?, _ columns: Columns<C>, else absent: Double = 0
+  ) -> Vector {
+    columns.load(row, else: absent)
+  }
+  @inline(never)
+  private func write(_ vector: Vector, to row: UnsafeMutablePointer<C>, _ columns: Columns<C>) {
+    columns.store(vector, to: row)
   }
 
   @inline(__always) private func gate(_ index: Int, _ columns: Columns<C>) -> Vector {
-    columns.load(gates + index &* hidden)
+    load(gates + index &* hidden, columns)
   }
 
   @inline(__always)
@@ -168,15 +180,14 @@ private struct CellGradient<C: CellScalar> {
     _ slot: Int
   ) -> Vector {
     CellNorm(scalars, row: slot)(
-      columns.load(row.unsafelyUnwrapped), weight: columns.load(weight, else: 1),
-      bias: columns.load(bias, else: 0))
+      load(row, columns), weight: load(weight, columns, else: 1), bias: load(bias, columns))
   }
 
   /// The gradient at a gate, which is that at the norm of each product.
   @inline(__always)
   private func store(_ gradient: Vector, to gate: Int, _ columns: Columns<C>) {
-    columns.store(gradient, to: dx + gate &* hidden)
-    if let dhGates { columns.store(gradient, to: dhGates + gate &* hidden) }
+    write(gradient, to: dx + gate &* hidden, columns)
+    if let dhGates { write(gradient, to: dhGates + gate &* hidden, columns) }
   }
 
   @inline(__always) private func logisticSlope(_ value: Vector) -> Vector {

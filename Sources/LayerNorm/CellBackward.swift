@@ -79,13 +79,15 @@ struct CellBackwardPlan {
     let partition = partition
     let joins = joins
     withUnsafeMutablePointer(to: &self) { plan in
-      partition.run(
+      runParts(
+        of: partition,
         { plan, part in
           plan.unsafelyUnwrapped.assumingMemoryBound(to: CellBackwardPlan.self).pointee
             .run(part: part)
         }, plan)
       guard plan.pointee.sums != nil else { return }
-      joins.run(
+      runParts(
+        of: joins,
         { plan, part in
           plan.unsafelyUnwrapped.assumingMemoryBound(to: CellBackwardPlan.self).pointee
             .join(part: part)

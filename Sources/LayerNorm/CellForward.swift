@@ -52,7 +52,8 @@ struct CellForwardPlan {
   mutating func run() {
     let partition = partition
     withUnsafeMutablePointer(to: &self) { plan in
-      partition.run(
+      runParts(
+        of: partition,
         { plan, part in
           plan.unsafelyUnwrapped.assumingMemoryBound(to: CellForwardPlan.self).pointee
             .run(part: part)
@@ -103,6 +104,14 @@ struct CellForwardPlan {
     kind.set(row, of: work.mean, kind.norms)
     kind.set(row, of: work.rstd, kind.norms)
   }
+}
+
+/// Not inlined: the cells have several of it.
+@inline(never)
+func runParts(
+  of partition: Partition, _ task: layernorm_task, _ context: UnsafeMutableRawPointer
+) {
+  partition.run(task, context)
 }
 
 extension CellKind {

@@ -6,7 +6,7 @@ public struct LayerNormError: Error, Equatable, CustomStringConvertible {
   public enum Status: UInt32, Sendable {
     case nullPointer = 1
     case size, eps, dtype, norm, flags, structSize, stride, overlap, alignment, isa, numThreads
-    case outOfMemory
+    case outOfMemory, cell
   }
 
   public let status: Status
