@@ -35,4 +35,25 @@ LN_INLINE ln_double8 ln_power_of_two8(ln_double8 shifted) {
   return (ln_double8)(((ln_long8)shifted << 52) + ((int64_t)(1023 + 64) << 52));
 }
 
+/* The `count` elements at p in the last lanes, zero in the others. With AVX-512 without a call, around which
+ * the caller would have to save its vectors. */
+LN_INLINE ln_float16 ln_load_short16(const float *p, int64_t count) {
+#if defined(__AVX512F__)
+  return (ln_float16)_mm512_maskz_expandloadu_ps((__mmask16)(0xffffu << (16 - count)), p);
+#else
+  ln_float16 lanes = 0;
+  memcpy((float *)&lanes + (16 - count), p, (size_t)count * sizeof *p);
+  return lanes;
+#endif
+}
+LN_INLINE ln_double8 ln_load_short8(const double *p, int64_t count) {
+#if defined(__AVX512F__)
+  return (ln_double8)_mm512_maskz_expandloadu_pd((__mmask8)(0xffu << (8 - count)), p);
+#else
+  ln_double8 lanes = 0;
+  memcpy((double *)&lanes + (8 - count), p, (size_t)count * sizeof *p);
+  return lanes;
+#endif
+}
+
 #endif

@@ -7,6 +7,8 @@ protocol CellScalar: ComputeScalar, Element where Compute == Self, Vector: Activ
   static func wide(_ value: DoubleDouble, times factor: Double) -> Wide
   /// The largest power of two by which a row is scaled.
   static var largestScale: Double { get }
+  /// As `Row.load(short:)`.
+  static func load(short count: Int, _ elements: UnsafePointer<Self>) -> Vector
 }
 
 extension Float: CellScalar {
@@ -19,6 +21,10 @@ extension Float: CellScalar {
     value.high * SIMD8(repeating: factor)
   }
   @inline(__always) static var largestScale: Double { 0x1p100 }
+  @inline(__always)
+  static func load(short count: Int, _ elements: UnsafePointer<Float>) -> SIMD16<Float> {
+    ln_load_short16(elements, Int64(count))
+  }
 }
 
 extension Double: CellScalar {
@@ -28,6 +34,10 @@ extension Double: CellScalar {
     value
   }
   @inline(__always) static var largestScale: Double { 0x1p1000 }
+  @inline(__always)
+  static func load(short count: Int, _ elements: UnsafePointer<Double>) -> SIMD8<Double> {
+    ln_load_short8(elements, Int64(count))
+  }
 }
 
 /// What the norm of each row of a group takes, a row out of range times a power of two.

@@ -59,7 +59,7 @@ struct Columns<C: CellScalar> {
     @inline(__always)
   #endif
   func load(_ row: UnsafePointer<C>) -> C.Vector {
-    tail == 0 ? C.load(row + index) : Row<C, C>(row + index).load(short: tail)
+    tail == 0 ? C.load(row + index) : C.load(short: tail, row + index)
   }
 
   /// `absent` in every lane where there is no such row.
