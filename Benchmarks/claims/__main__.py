@@ -36,20 +36,24 @@ def train_all(every):
         for some, workers in ((timed, 1), (others, CPUS)):
             with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
                 started = {pool.submit(train, run): run for run in some}
-                for future in as_completed(started):
-                    run = started[future]
-                    curves[run] = future.result()
-                    bar.set_description(run.experiment, refresh=False)
-                    bar.update()
+                try:
+                    for future in as_completed(started):
+                        run = started[future]
+                        curves[run] = future.result()
+                        bar.set_description(run.experiment, refresh=False)
+                        bar.update()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
     return [(run, curves[run]) for run in every]
 
 
-def check(results):
+def check(trained):
     """Raises unless every model with layer norm has learned and a run can be repeated."""
-    for run, curve in results.runs:
+    for run, curve in trained:
         if run.norm == "layer" and not curve.valid[-1] < curve.valid[0]:
             raise RuntimeError(f"{run} has learned nothing: its held-out losses are {curve.valid}")
-    run, curve = next((run, curve) for run, curve in results.runs if run.experiment == "norms")
+    run, curve = next((run, curve) for run, curve in trained if run.experiment == "norms")
     again = train(run)
     if (again.train, again.valid) != (curve.train, curve.valid):
         raise RuntimeError(f"{run} gave {curve} first, and then {again}")
@@ -78,16 +82,16 @@ def main():
     args = parser.parse_args()
     folder = args.folder / "claims"
     folder.mkdir(parents=True, exist_ok=True)
-    if args.redraw:
-        results = Results.load(folder / "results.json")
-    else:
+    curves = folder / "results.json"
+    if not args.redraw:
         begin = time.monotonic()
         trained = train_all(runs(args.quick))
         minutes = (time.monotonic() - begin) / 60
-        results = Results(machine() | {"minutes": round(minutes, 1), "quick": args.quick}, trained)
-        results.save(folder / "results.json")
-    if args.quick:
-        check(results)
+        run_on = machine() | {"minutes": round(minutes, 1), "quick": args.quick}
+        Results(run_on, trained).save(curves)
+        if args.quick:
+            check(trained)
+    results = Results.load(curves)  # so that what is redrawn is the same
     draw(results, folder)
     write_page(results, args.folder / "claims.md")
     print(f"{args.folder / 'claims.md'} is written")
