@@ -250,11 +250,10 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     let dyOfA = load(pair.a.dy, column, isLast: isLast)
     let a = pair.gradientOfA.terms(
       load(pair.a.x, column, isLast: isLast), dyOfA, weight: weight)
-    var dx = (a: a.dx, b: a.dx)
     let dyOfB = load(pair.b.dy, column, isLast: isLast)
     let b = pair.gradientOfB.terms(
       load(pair.b.x, column, isLast: isLast), dyOfB, weight: weight)
-    if pair.isPair { dx.b = b.dx }
+    var dx = (a: a.dx, b: b.dx)
     if let sums {
       if isCoarse {
         var dweight = dyOfA * a.normalized
