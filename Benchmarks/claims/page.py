@@ -6,6 +6,7 @@ from string import Template
 
 import numpy as np
 
+from . import invariances
 from .claims import Claim, claims
 from .experiments import SHORT_TEXT, TEXT
 from .results import Results
@@ -77,6 +78,7 @@ def write_page(results: Results, path: Path) -> None:
         "text": f"{int(TEXT.split()[1]):,}",
         "short_text": f"{int(SHORT_TEXT.split()[1]):,}",
         "lstm_table": lstm_table(results),
+        "invariances": invariances.markdown(invariances.measure()),
         "quick": QUICK if results.machine["quick"] else "",
         **{name: str(value) for name, value in results.machine.items() if name != "quick"},
     }
