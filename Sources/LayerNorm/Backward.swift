@@ -31,6 +31,7 @@ struct BackwardPlan {
     let x = arguments.x
     blocks = RowBlocks(rows: norm.allRows)
     let (blockRows, _) = blocks.largest.multipliedReportingOverflow(by: norm.cols)
+    // Twice, since a byte takes more than twice as long as in forward, which the limits are made for.
     partition = try Partition(
       blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
     let lanes = 64 / compute.size

@@ -77,7 +77,8 @@ def layer_norm_backward(
         dx      = rstd * (g - sum(g) / n - x^ * sum(g * x^) / n) + dsum
         dweight = sum of dy * x^,  dbias = sum of dy, over the dimensions that are not normalized
 
-    The sums are kept in twice the precision that rows are computed in and rounded once.
+    The sums are kept in twice the precision that rows are computed in and rounded once; of 16-bit
+    rows, pairs are added up in float32 before.
 
     Parameters
     ----------
