@@ -42,8 +42,16 @@ LN_INLINE void ln_stream_fence(void) {
 #endif
 }
 
-/* Into the second-level cache; the address need not be valid. */
+/* Into the second-level cache, to be read, and to be written; the address need not be valid. */
 LN_INLINE void ln_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+LN_INLINE void ln_prefetch_write(void *p) {
+#if defined(__x86_64__)
+  /* Part of no level, so that a compiler would not use it; a CPU without it does nothing. */
+  __asm__ volatile("prefetchw %0" : : "m"(*(char *)p));
+#else
+  __builtin_prefetch(p, 1, 2);
+#endif
+}
 
 /* a0 b0 a1 b1 ... of the lower or upper halves. */
 LN_INLINE ln_float16 ln_interleave_low16(ln_float16 a, ln_float16 b) {

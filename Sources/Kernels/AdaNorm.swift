@@ -26,13 +26,11 @@ struct AdaFactor<Compute: ComputeScalar>: Affine {
 @inline(never)
 func normalizeAda<T: Element>(
   _ work: UnsafePointer<ln_forward_work>, _ scalars: UnsafePointer<RowScalars<T.Compute>>,
-  index: Int, _ x: UnsafePointer<T>, into y: UnsafeMutablePointer<T>,
-  prefetching next: UnsafePointer<T>
+  index: Int, _ x: UnsafePointer<T>, into y: UnsafeMutablePointer<T>
 ) {
   let normalization = Normalization(
     LayerNorm.self, AdaFactor<T.Compute>(work), RowScalars.Vectors(scalars, row: index))
-  normalization(
-    Row<T, T.Compute>(x), count: Int(work.pointee.cols), into: y, prefetching: next)
+  normalization(Row<T, T.Compute>(x), count: Int(work.pointee.cols), into: y)
 }
 
 /// Multiplies dy of a row, in its place, by scale + slope * x^: C * (1 - k * x^), with one rounding.

@@ -7,10 +7,9 @@ func add<C: ComputeScalar & Element>(
   _ residual: UnsafeRawPointer?, _ sum: UnsafeMutableRawPointer?
 ) where C.Compute == C {
   let count = Int(cols)
-  let row = AddedRow<C>(
+  let row = AddedRow<Row<C, C>>(
     x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
-    residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
-    ahead: (0, 0))
+    residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
   let width = C.Vector.width
   let wholeEnd = C.Vector.whole(count)
   var index = 0
@@ -23,24 +22,18 @@ func add<C: ComputeScalar & Element>(
 
 /// (x + bias) + residual, rounded to T. What is loaded is stored in `sum`, which may be where x or residual
 /// is: every element is loaded once.
-struct AddedRow<T: Element>: RowSource {
+struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
+  typealias T = X.Stored
   typealias Compute = T.Compute
-
-  let x: Row<T, Compute>
+  let x: X
   let bias: Row<T, Compute>?
-  let residual: Row<T, Compute>?
+  let residual: X?
   let sum: UnsafeMutablePointer<T>
-  /// How many elements ahead the next rows of x and residual are.
-  let ahead: (x: Int, residual: Int)
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector {
     var vector = x.load(index)
-    ln_prefetch(x.elements + (index &+ ahead.x))
     if let bias { vector = vector + bias.load(index) }
-    if let residual {
-      ln_prefetch(residual.elements + (index &+ ahead.residual))
-      vector = vector + residual.load(index)
-    }
+    if let residual { vector = vector + residual.load(index) }
     Compute.store(vector, to: sum + index)
     return Compute.rounded(vector, to: T.self)
   }
@@ -52,9 +45,9 @@ struct AddedRow<T: Element>: RowSource {
     func load(_ row: Row<T, Compute>) -> Compute.Vector {
       Row<T, Compute>(row.elements + begin).load(short: tail)
     }
-    var vector = load(x)
+    var vector = load(Row(x.elements))
     if let bias { vector = vector + load(bias) }
-    if let residual { vector = vector + load(residual) }
+    if let residual { vector = vector + load(Row(residual.elements)) }
     storeShort(vector, as: Compute.self, of: tail, to: sum + begin)
     return Compute.rounded(vector, to: T.self)
   }

@@ -160,13 +160,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   /// Given statistics of some rows.
   @inline(__always)
   private func load(_ statistics: UnsafeRawPointer, _ first: Int, _ rows: Int) -> C.Rows {
-    let statistics = statistics.assumingMemoryBound(to: C.self) + first
-    if rows == rowsPerGroup {
-      return UnsafeRawPointer(statistics).loadUnaligned(as: C.Rows.self)
-    }
-    var values = C.Rows(repeating: .zero)
-    for index in 0..<rows { values[index] = statistics[index] }
-    return values
+    C.Rows(statistics.assumingMemoryBound(to: C.self) + first, rows: rows)
   }
 
   /// Whether a given rstd is not so near the ends of its range that it may have lost digits.
@@ -195,6 +189,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     var column = 0
     #if !LAYERNORM_COMPACT
       if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
+        let isFar = work.pointee.is_far != 0
         // What nearly every pair is: the same as below without a question for each vector.
         while column < wholeEnd {
           let weight = weight.load(column)
@@ -206,6 +201,10 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
           ln_prefetch(pair.b.x + (column &+ ahead))
           ln_prefetch(pair.a.dy + (column &+ ahead))
           ln_prefetch(pair.b.dy + (column &+ ahead))
+          if isFar {
+            ln_prefetch_write(dxOfA + (column &+ ahead))
+            ln_prefetch_write(dxOfB + (column &+ ahead))
+          }
           C.store(a.dx, to: dxOfA + column)
           C.store(b.dx, to: dxOfB + column)
           if isCoarse {

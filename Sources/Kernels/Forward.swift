@@ -88,12 +88,13 @@ where A.Compute == T.Compute {
           isDouble: T.Compute.self == Double.self)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(
-          work, group.scalars, index: index, x.elements, into: into,
-          prefetching: x.elements + ahead)
+          work, group.scalars, index: index, x.elements, into: into)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
-        normalization.stream(x, count: count, into: into, prefetching: x.elements + ahead)
+        normalization.stream(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
+      } else if work.pointee.is_far != 0 && !adds(work) {
+        normalization(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else {
-        normalization(x, count: count, into: into, prefetching: x.elements + ahead)
+        normalization(x, count: count, into: into)
       }
       y.advance()
     }
@@ -124,6 +125,11 @@ private struct Group<T: Element> {
   }
 }
 
+/// Whether something is added to x, or x is copied to `sum`.
+@inline(__always) private func adds(_ work: UnsafePointer<ln_forward_work>) -> Bool {
+  work.pointee.residual.data != nil || work.pointee.x_bias != nil || work.pointee.sum.data != nil
+}
+
 /// The sums of a row, and where the row is then: with anything to add, at (x + x_bias) + residual, rounded
 /// to T, in `sum`, or in y, where it is normalized in place, if the sum is not wanted.
 @inline(never)
@@ -132,22 +138,30 @@ private func takeSums<N: Norm, T: Element>(
   _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
 ) -> UnsafePointer<T> {
   let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
-  let adds =
-    work.pointee.residual.data != nil || work.pointee.x_bias != nil
-    || work.pointee.sum.data != nil
-  guard adds else {
+  guard adds(work) else {
     reduce(N.self, x, around: NoShift(), count: count, into: sums)
     return x.elements
   }
   let sum =
     position.pointer(ifIn: work.pointee.sum, of: T.self)
     ?? position.pointer(in: work.pointee.y, of: T.self)
-  let added = AddedRow(
-    x: x, bias: Row(raw: work.pointee.x_bias),
-    residual: Row(raw: position.pointer(ifIn: work.pointee.residual, of: T.self)), sum: sum,
-    ahead: (
-      ahead &* Int(work.pointee.x.row_stride), ahead &* Int(work.pointee.residual.row_stride)
-    ))
+  let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
+  let residual = position.pointer(ifIn: work.pointee.residual, of: T.self).map {
+    UnsafePointer($0)
+  }
+  #if !LAYERNORM_COMPACT
+    if work.pointee.is_far != 0 {
+      func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
+        FarRow(elements, ahead: ahead &* Int(rows.row_stride))
+      }
+      let added = AddedRow(
+        x: far(x.elements, work.pointee.x), bias: bias,
+        residual: residual.map { far($0, work.pointee.residual) }, sum: sum)
+      reduce(N.self, added, around: NoShift(), count: count, into: sums)
+      return UnsafePointer(sum)
+    }
+  #endif
+  let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
   reduce(N.self, added, around: NoShift(), count: count, into: sums)
   return UnsafePointer(sum)
 }
@@ -236,9 +250,5 @@ private func write<R: RowValues>(
   _ values: R, to statistics: UnsafeMutableRawPointer?, _ first: Int, _ rows: Int
 ) {
   guard let statistics = statistics?.assumingMemoryBound(to: R.Scalar.self) else { return }
-  if rows == rowsPerGroup {
-    UnsafeMutableRawPointer(statistics + first).storeBytes(of: values, as: R.self)
-  } else {
-    for index in 0..<rows { statistics[first &+ index] = values[index] }
-  }
+  values.store(to: statistics + first, rows: rows)
 }

@@ -79,13 +79,13 @@ struct Normalization<N: Norm, A: Affine> {
   /// Normalizes a row of `count` elements into y, which may be where the row is.
   @inline(__always)
   func callAsFunction<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, prefetching next: UnsafePointer<Y>
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
   ) where S.Compute == C {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
     while index &+ width <= count {
-      ln_prefetch(next + index)
+      if S.isFar { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 2048) }
       C.store(
         affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
       index &+= width
@@ -115,7 +115,7 @@ struct Normalization<N: Norm, A: Affine> {
   /// The same past the caches, for a y that is apart from x and too large to stay in them.
   @inline(__always)
   func stream<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, prefetching next: UnsafePointer<Y>
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
   ) where S.Compute == C {
     let width = S.width
     var index = Self.misalignment(y)
@@ -124,7 +124,6 @@ struct Normalization<N: Norm, A: Affine> {
       storeShort(first, as: C.self, of: index, to: y)
     }
     while index &+ width <= count {
-      ln_prefetch(next + index)
       C.stream(
         affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
       index &+= width

@@ -6,6 +6,8 @@ protocol RowSource {
 
   /// Rows that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
+  /// Rows that come from beyond the second-level cache, where what is written with them goes too.
+  static var isFar: Bool { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
@@ -18,6 +20,7 @@ protocol RowSource {
 
 extension RowSource {
   @inline(__always) static var isRare: Bool { false }
+  @inline(__always) static var isFar: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
@@ -31,8 +34,14 @@ extension RowSource {
   }
 }
 
+/// A row whose elements are in memory as they are read.
+protocol StoredRow: RowSource {
+  associatedtype Stored: Element
+  var elements: UnsafePointer<Stored> { get }
+}
+
 /// A row in memory.
-struct Row<T: Element, Compute: ComputeScalar>: RowSource {
+struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
   let elements: UnsafePointer<T>
 
   @inline(__always) init(_ elements: UnsafePointer<T>) { self.elements = elements }
@@ -52,6 +61,28 @@ struct Row<T: Element, Compute: ComputeScalar>: RowSource {
       copyShort(elements, to: lanes + (Self.width &- count), count)
       return Compute.load(lanes)
     }
+  }
+}
+
+/// A row beyond the second-level cache: each load asks for the same columns of a later row.
+struct FarRow<T: Element, Compute: ComputeScalar>: StoredRow {
+  @inline(__always) static var isFar: Bool { true }
+
+  let elements: UnsafePointer<T>
+  private let ahead: Int
+
+  /// - Parameter ahead: how many elements the later row is away.
+  @inline(__always) init(_ elements: UnsafePointer<T>, ahead: Int) {
+    self.elements = elements
+    self.ahead = ahead
+  }
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector {
+    ln_prefetch(elements + (index &+ ahead))
+    return Compute.load(elements + index)
+  }
+  @inline(__always) func load(short count: Int) -> Compute.Vector {
+    Row<T, Compute>(elements).load(short: count)
   }
 }
 

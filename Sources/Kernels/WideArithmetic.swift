@@ -8,9 +8,42 @@ protocol RowValues {
   associatedtype Scalar
   init(repeating value: Scalar)
   subscript(row: Int) -> Scalar { get set }
+  /// Those of the first `rows` rows, from memory; zero in the others.
+  init(_ source: UnsafePointer<Scalar>, rows: Int)
+  func store(to destination: UnsafeMutablePointer<Scalar>, rows: Int)
 }
 
-extension SIMD8: RowValues {}
+/// Never lane by lane: for a lane whose number is not constant, the whole vector goes through the stack.
+extension SIMD8: RowValues where Scalar: Numeric {
+  @inline(__always) init(_ source: UnsafePointer<Scalar>, rows: Int) {
+    let source = UnsafeRawPointer(source)
+    if rows == 8 {
+      self = source.loadUnaligned(as: Self.self)
+    } else if rows == 4 {
+      self.init(lowHalf: source.loadUnaligned(as: SIMD4<Scalar>.self), highHalf: SIMD4())
+    } else {
+      self.init()
+      withUnsafeMutableBytes(of: &self) {
+        $0.baseAddress.unsafelyUnwrapped.copyMemory(
+          from: source, byteCount: rows &* MemoryLayout<Scalar>.stride)
+      }
+    }
+  }
+
+  @inline(__always) func store(to destination: UnsafeMutablePointer<Scalar>, rows: Int) {
+    let destination = UnsafeMutableRawPointer(destination)
+    if rows == 8 {
+      destination.storeBytes(of: self, as: Self.self)
+    } else if rows == 4 {
+      destination.storeBytes(of: lowHalf, as: SIMD4<Scalar>.self)
+    } else {
+      withUnsafeBytes(of: self) {
+        destination.copyMemory(
+          from: $0.baseAddress.unsafelyUnwrapped, byteCount: rows &* MemoryLayout<Scalar>.stride)
+      }
+    }
+  }
+}
 
 /// For each row of a group, true (-1) or false (0).
 typealias RowMask = SIMD8<Int64>

@@ -61,6 +61,8 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
+      is_far: isFar(norm, bytes: x.dtype.size + 2 * dy.dtype.size)
+        && norm.elements * dy.dtype.size < smallestStreamed ? 1 : 0,
       is_coarse: dy.dtype.size == 2 ? 1 : 0,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,

@@ -21,7 +21,8 @@ struct ForwardPlan {
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
-      rounds_rstd: y.dtype.size == 2 ? 1 : 0, streams: ForwardPlan.streams(arguments) ? 1 : 0,
+      rounds_rstd: y.dtype.size == 2 ? 1 : 0, is_far: isFar(norm, bytes: tensors) ? 1 : 0,
+      streams: ForwardPlan.streams(arguments) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
@@ -175,6 +176,13 @@ struct ForwardStaging {
     }
     if let sum = arguments.sum { buffers.scatter(x, into: sum, begin, end, convert) }
   }
+}
+
+/// Whether the rows of a call, of so many bytes for each column, are so many that they come from beyond the
+/// second-level cache, where asking for them, and for where they go, is worth an instruction for each line.
+/// Of short rows it is not.
+func isFar(_ norm: NormArguments, bytes: Int64) -> Bool {
+  norm.elements >= (8 << 20) / bytes && norm.cols * bytes >= 1024
 }
 
 /// From this many bytes of an output on, a store past the caches and a read of the output right after take
