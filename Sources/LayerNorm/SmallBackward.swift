@@ -53,7 +53,8 @@ struct SmallBackward {
       join: isDouble ? kernels.pointee.join_f64 : kernels.pointee.join_f32,
       work: ln_backward_work(
         cols: args.cols, rows_per_batch: args.rows, eps: eps,
-        centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0, is_far: 0, is_coarse: 0,
+        centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0, is_far: 0,
+        is_coarse: 0,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
         weight: args.weight, mean: args.mean, rstd: args.rstd),
