@@ -20,7 +20,8 @@ typedef struct ln_forward_work {
   int32_t centers;      /* LayerNorm; else RMSNorm */
   double weight_offset; /* added to each element of weight: -0.0 or 1 */
   int32_t rounds_rstd;  /* rstd is used rounded, as where y has a 16-bit type */
-  int32_t is_far;       /* the rows are more than the second-level cache of a core holds */
+  int32_t is_far;       /* rows come from beyond the second-level cache: later ones are asked for */
+  int64_t stores_ahead; /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t streams;      /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
   const void *weight; /* NULL: ones */
@@ -41,7 +42,7 @@ typedef struct ln_backward_work {
   double eps;
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
-  int32_t is_far;          /* as in ln_forward_work */
+  int32_t is_far;          /* later rows of dx are asked for */
   int32_t is_coarse;       /* dy has 16 bits where it comes from */
   int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
   int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */

@@ -36,6 +36,13 @@ where A.Compute == T.Compute {
   private let count: Int
   private let reciprocalCount: C.Wide
   private var centers: Bool { N.centers && work.pointee.centers != 0 }
+  private var isFar: Bool {
+    #if LAYERNORM_COMPACT
+      false
+    #else
+      work.pointee.is_far != 0
+    #endif
+  }
 
   @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
     self.work = work
@@ -87,12 +94,13 @@ where A.Compute == T.Compute {
           bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
           isDouble: T.Compute.self == Double.self)
       } else if A.isRare && work.pointee.ada_scale != 0 {
-        normalizeAda(
-          work, group.scalars, index: index, x.elements, into: into)
+        normalizeAda(work, group.scalars, index: index, x.elements, into: into)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
         normalization.stream(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
-      } else if work.pointee.is_far != 0 && !adds(work) {
-        normalization(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
+      } else if isFar {
+        normalization(
+          FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into,
+          storesAhead: work.pointee.stores_ahead)
       } else {
         normalization(x, count: count, into: into)
       }
@@ -125,11 +133,6 @@ private struct Group<T: Element> {
   }
 }
 
-/// Whether something is added to x, or x is copied to `sum`.
-@inline(__always) private func adds(_ work: UnsafePointer<ln_forward_work>) -> Bool {
-  work.pointee.residual.data != nil || work.pointee.x_bias != nil || work.pointee.sum.data != nil
-}
-
 /// The sums of a row, and where the row is then: with anything to add, at (x + x_bias) + residual, rounded
 /// to T, in `sum`, or in y, where it is normalized in place, if the sum is not wanted.
 @inline(never)
@@ -138,7 +141,10 @@ private func takeSums<N: Norm, T: Element>(
   _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
 ) -> UnsafePointer<T> {
   let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
-  guard adds(work) else {
+  let adds =
+    work.pointee.residual.data != nil || work.pointee.x_bias != nil
+    || work.pointee.sum.data != nil
+  guard adds else {
     reduce(N.self, x, around: NoShift(), count: count, into: sums)
     return x.elements
   }

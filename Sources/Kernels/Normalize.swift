@@ -77,15 +77,19 @@ struct Normalization<N: Norm, A: Affine> {
   }
 
   /// Normalizes a row of `count` elements into y, which may be where the row is.
+  ///
+  /// - Parameter storesAhead: how many bytes before a store its cache line is asked for.
   @inline(__always)
   func callAsFunction<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, storesAhead: Int64? = nil
   ) where S.Compute == C {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
     while index &+ width <= count {
-      if S.isFar { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 2048) }
+      if let storesAhead {
+        ln_prefetch_write(UnsafeMutableRawPointer(y + index) + Int(storesAhead))
+      }
       C.store(
         affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
       index &+= width

@@ -6,8 +6,6 @@ protocol RowSource {
 
   /// Rows that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
-  /// Rows that come from beyond the second-level cache, where what is written with them goes too.
-  static var isFar: Bool { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
@@ -20,7 +18,6 @@ protocol RowSource {
 
 extension RowSource {
   @inline(__always) static var isRare: Bool { false }
-  @inline(__always) static var isFar: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
@@ -66,8 +63,6 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
 
 /// A row beyond the second-level cache: each load asks for the same columns of a later row.
 struct FarRow<T: Element, Compute: ComputeScalar>: StoredRow {
-  @inline(__always) static var isFar: Bool { true }
-
   let elements: UnsafePointer<T>
   private let ahead: Int
 

@@ -61,8 +61,7 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      is_far: isFar(norm, bytes: x.dtype.size + 2 * dy.dtype.size)
-        && norm.elements * dy.dtype.size < smallestStreamed ? 1 : 0,
+      is_far: BackwardPlan.isFar(arguments) ? 1 : 0,
       is_coarse: dy.dtype.size == 2 ? 1 : 0,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,
@@ -86,6 +85,15 @@ struct BackwardPlan {
     if norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
     self.sums = sums
     if !weightIsReady { setWeight() }
+  }
+
+  /// Asking for the lines of dx gains a quarter in the last-level cache, and nothing beyond it, nor for rows
+  /// that are short, or too long for the next ones to stay in a first-level cache.
+  private static func isFar(_ arguments: BackwardArguments) -> Bool {
+    let norm = arguments.norm
+    let size = arguments.dy.dtype.size
+    return LayerNorm.isFar(norm, bytes: arguments.x.dtype.size + 2 * size)
+      && norm.elements * size < smallestStreamed && (1024...16384).contains(norm.cols * size)
   }
 
   /// dy, x, dsum, dx, and x^ of AdaNorm.

@@ -21,7 +21,10 @@ struct ForwardPlan {
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
-      rounds_rstd: y.dtype.size == 2 ? 1 : 0, is_far: isFar(norm, bytes: tensors) ? 1 : 0,
+      rounds_rstd: y.dtype.size == 2 ? 1 : 0,
+      is_far: isFar(norm, bytes: tensors) && (arguments.addsToX || norm.cols * y.dtype.size >= 512)
+        ? 1 : 0,
+      stores_ahead: arguments.addsToX ? 0 : 2048,
       streams: ForwardPlan.streams(arguments) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
@@ -179,11 +182,8 @@ struct ForwardStaging {
 }
 
 /// Whether the rows of a call, of so many bytes for each column, are so many that they come from beyond the
-/// second-level cache, where asking for them, and for where they go, is worth an instruction for each line.
-/// Of short rows it is not.
-func isFar(_ norm: NormArguments, bytes: Int64) -> Bool {
-  norm.elements >= (8 << 20) / bytes && norm.cols * bytes >= 1024
-}
+/// second-level cache, where asking for later ones is worth an instruction for each line.
+func isFar(_ norm: NormArguments, bytes: Int64) -> Bool { norm.elements >= (8 << 20) / bytes }
 
 /// From this many bytes of an output on, a store past the caches and a read of the output right after take
 /// less time than a plain store and a read that finds part of it cached.
