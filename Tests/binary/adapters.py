@@ -15,7 +15,10 @@ NEEDED = re.compile(r"liblayernorm\.so\.0|lib(c|m|dl)\.so\.\d|ld-linux-[\w-]+\.s
 EXPORTED = {
     "jax": {"layernorm_jax_forward", "layernorm_jax_backward"},
     "onnxruntime": {"RegisterCustomOps"},
-    "torch": {f"layernorm_torch_{name}" for name in ("start", "install", "uninstall", "set_error")},
+    "torch": {
+        f"layernorm_torch_{name}"
+        for name in ("start", "install", "uninstall", "set_error", "cell_forward", "cell_backward")
+    },
     "tvm_ffi": {
         f"__tvm_ffi_{add}{norm}_norm{backward}"
         for add in ("", "add_")

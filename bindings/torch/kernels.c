@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
 /* ---- Arguments -------------------------------------------------------------------------------- */
 
 static tensor_handle optional_tensor(stable_value value) {

@@ -1,4 +1,5 @@
 #include "norms.h"
+#include "threads.h"
 
 #include <math.h>
 #include <string.h>
@@ -56,34 +57,6 @@ static bool is_normalizable(const struct operand *x, const struct shape *shape) 
     if (x->sizes[d] == 0) return false;
   return true;
 }
-
-/* ---- Threads ---------------------------------------------------------------------------------- */
-
-struct work {
-  layernorm_task task;
-  void *context;
-};
-
-static void run_range(int64_t begin, int64_t end, void *context) {
-  const struct work *work = context;
-  for (int64_t i = begin; i < end; i++) work->task(work->context, i);
-}
-
-static void torch_parallel_for(void *context, int64_t count, layernorm_task task,
-                               void *task_context) {
-  (void)context;
-  struct work work = {task, task_context};
-  shim.torch_parallel_for(0, count, 1, run_range, &work);
-}
-
-/* The calls of this thread go to PyTorch's threads until leave_torch_threads(), and those of others in
- * the process where they would go anyway. */
-static void enter_torch_threads(void) {
-  layernorm_set_thread_parallel_for(torch_parallel_for, NULL);
-}
-static void leave_torch_threads(void) { layernorm_set_thread_parallel_for(NULL, NULL); }
-
-/* ---- Calls ------------------------------------------------------------------------------------ */
 
 bool forward(const struct forward *call, tensor_handle results[MAX_RESULTS]) {
   const struct operand x = describe(call->x), residual = describe(call->residual);

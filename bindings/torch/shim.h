@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What layernorm/torch/_native.py looks up. */
+#define EXPORT __attribute__((visibility("default")))
+
 /* A value on the stack of a boxed kernel: a number's bits, or a handle. A value of an optional type is
  * NULL or the address of a boxed value. The kernel owns its arguments; the caller, the results. */
 typedef uint64_t stable_value;

@@ -33,7 +33,7 @@ import sys, pytest
 from layernorm.torch import _operators
 assert "liblayernorm_torch.so" in _operators.native_error
 sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "{HERE}/test_functions.py",
-    "{HERE}/test_install.py", "{HERE}/test_modules.py"]))
+    "{HERE}/test_install.py", "{HERE}/test_modules.py", "{HERE}/test_recurrent.py"]))
 """
 
 
@@ -53,18 +53,22 @@ def test_an_adapter_that_does_not_load(tmp_path):
 
 THREADS = """
 import os, torch, layernorm.torch as t
+from layernorm.torch.recurrent import LSTM
 torch.set_num_threads({threads})
-x = torch.randn(8192, 768)
+x, lstm, steps = torch.randn(8192, 768), LSTM(16, 256), torch.randn(2, 256, 16)
+calls = {{"norm": lambda: t.layer_norm(x, (768,)), "lstm": lambda: lstm(steps)[0].sum().backward()}}
 before = len(os.listdir("/proc/self/task"))
 for _ in range(20):
-    t.layer_norm(x, (768,))
+    calls["{call}"]()
 print(len(os.listdir("/proc/self/task")) - before)
 """
 
 
+@pytest.mark.parametrize("call", ["norm", "lstm"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_pytorchs(threads):
-    done = python(THREADS.format(threads=threads), LAYERNORM_NUM_THREADS="2")
+def test_threads_are_pytorchs(threads, call):
+    program = THREADS.format(threads=threads, call=call)
+    done = python(program, LAYERNORM_NUM_THREADS="2")
     assert done.stdout.strip() == str(threads - 1), done.stderr
 
 

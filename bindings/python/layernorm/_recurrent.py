@@ -12,6 +12,7 @@ from ctypes import CDLL, PyDLL, c_int, c_void_p, sizeof
 from itertools import repeat
 from math import prod
 from os import fspath
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -23,7 +24,6 @@ from ._library import (
     DType,
     Flag,
     check,
-    library,
     path,
 )
 
@@ -46,22 +46,38 @@ _STATISTICS: Final = {
 }
 
 
+# Steps that take less time than to give away Python's lock and have it back keep it.
+_LARGEST_HOLDING_LOCK: Final = 16 << 10  # bytes of x_gates
+
+
+class Calls:
+    """The calls of a step, of the library itself or of an adapter that makes them on other threads:
+    the functions of a shared object whose names begin with `prefix`."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        # Not the library's attributes, which are the same objects for everybody and take the structs
+        # as bytes.
+        loaded = CDLL(fspath(path)), PyDLL(fspath(path))
+        self._releasing_lock, self._holding_lock = (
+            {
+                CellForwardArgs: _function(each, f"{prefix}_cell_forward"),
+                CellBackwardArgs: _function(each, f"{prefix}_cell_backward"),
+            }
+            for each in loaded
+        )
+
+    def of(self, args: type[CellForwardArgs] | type[CellBackwardArgs], size: int) -> Any:
+        """The function for `args` whose x_gates has `size` bytes. It takes an address."""
+        return (self._holding_lock if size <= _LARGEST_HOLDING_LOCK else self._releasing_lock)[args]
+
+
 def _function(loaded: CDLL, name: str) -> Any:
-    # Not the attribute, which is the same object for everybody and takes the structs as bytes.
     function = loaded[name]
     function.argtypes, function.restype = [c_void_p], c_int
     return function
 
 
-_NAMES: Final = {
-    CellForwardArgs: "layernorm_cell_forward",
-    CellBackwardArgs: "layernorm_cell_backward",
-}
-_releasing_lock: Final = {args: _function(library, name) for args, name in _NAMES.items()}
-# Steps that take less time than to give away Python's lock and have it back keep it.
-_LARGEST_HOLDING_LOCK: Final = 16 << 10  # bytes of x_gates
-_pydll: Final = PyDLL(fspath(path))
-_holding_lock: Final = {args: _function(_pydll, name) for args, name in _NAMES.items()}
+OWN: Final = Calls(path, "layernorm")
 
 
 class Layer(NamedTuple):
@@ -77,6 +93,7 @@ class Arrays(Protocol):
     """What there is to do with arrays of one dtype, of NumPy or of PyTorch."""
 
     dtype: DType
+    calls: Calls
 
     def empty(self, *shape: int) -> Any: ...
     def zeros(self, *shape: int) -> Any: ...
@@ -151,7 +168,7 @@ def _calls(
     words = [np.frombuffer(bytes(each), np.int64) for each in (first, growth)]
     table = words[0] + np.arange(time)[:, None] * words[1]
     size = batch * width * (8 if arrays.dtype == DType.F64 else 4)
-    function = (_holding_lock if size <= _LARGEST_HOLDING_LOCK else _releasing_lock)[args]
+    function = arrays.calls.of(args, size)
     start = table.ctypes.data
     return function, table, range(start, start + table.nbytes, sizeof(args))
 

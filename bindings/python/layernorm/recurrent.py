@@ -33,7 +33,7 @@ from ._arrays import (
     rounded_eps,
 )
 from ._library import Cell, DType
-from ._recurrent import Layer, backward, forward, parameter_shapes
+from ._recurrent import OWN, Layer, backward, forward, parameter_shapes
 from ._types import Input
 
 __all__ = ["GRU", "LSTM", "RNN", "Gradients", "Saved"]
@@ -44,6 +44,8 @@ Pair: TypeAlias = tuple[Array, Array]
 
 class _Arrays:
     """NumPy's, of one dtype, for _recurrent."""
+
+    calls = OWN
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = DTYPES[dtype]

@@ -7,14 +7,19 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .._library import DType
-from .._recurrent import Layer, backward, forward
+from .._library import DType, adapter
+from .._recurrent import OWN, Calls, Layer, backward, forward
+from ._operators import native_error
 
+# On PyTorch's threads, by the native adapter, or without it on the library's own.
+_CALLS: Final = Calls(adapter("torch"), "layernorm_torch") if native_error is None else OWN
 DTYPES: Final = {torch.float32: DType.F32, torch.float64: DType.F64}
 
 
 class _Arrays:
     """PyTorch's, of one dtype, for _recurrent."""
+
+    calls = _CALLS
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = DTYPES[dtype]
