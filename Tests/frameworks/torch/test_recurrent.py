@@ -6,6 +6,7 @@ import pytest
 import torch
 from layernorm._recurrent import OWN
 from layernorm.torch import _recurrent, recurrent
+from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 KINDS = [recurrent.RNN, recurrent.LSTM, recurrent.GRU]
@@ -158,6 +159,11 @@ def test_results_may_be_changed_in_place(kind):
     expected = torch.autograd.grad([each.relu().sum() for each in flat(*module(x))], inputs)
     found = torch.autograd.grad([each.relu_().sum() for each in flat(*module(x))], inputs)
     assert_same_bits(found, expected)
+    with torch.no_grad():
+        y, *last = flat(*module(x))
+        expected = [each.clone() for each in last]
+        y.zero_()
+        assert_same_bits(last, expected)
 
 
 @kinds
@@ -193,6 +199,15 @@ def test_gradients_are_not_differentiated_again(kind):
     assert torch.equal(dx, expected)
     with pytest.raises(RuntimeError, match="no second derivatives"):
         (module(x)[0].sum() + dx.square().sum()).backward()
+
+
+@kinds
+def test_forward_mode_is_refused(kind):
+    module = kind(INPUT, HIDDEN)
+    with forward_ad.dual_level(), torch.no_grad():
+        x = forward_ad.make_dual(*(torch.randn(TIME, BATCH, INPUT) for _ in range(2)))
+        with pytest.raises(RuntimeError, match="jvp"):
+            module(x)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

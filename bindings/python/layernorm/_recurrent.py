@@ -7,10 +7,9 @@ takes two calls and no more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ctypes import CDLL, PyDLL, c_int, c_void_p, sizeof
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import CDLL, PyDLL, addressof, c_int, c_void_p, sizeof
 from itertools import repeat
-from math import prod
 from os import fspath
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -37,6 +36,16 @@ NORMS: Final = {
     Cell.GRU: {"norm_ih": "x", "norm_hh": "h"},
 }
 
+# The norms' parameters, and what they are in the structs.
+_FIELDS: Final = {
+    cell: [
+        (f"{name}_{kind}", f"{field}_{kind}")
+        for name, field in norms.items()
+        for kind in ("weight", "bias")
+    ]
+    for cell, norms in NORMS.items()
+}
+
 # How many norms a row goes through: with the gates of a product together, and gate by gate.
 _STATISTICS: Final = {
     Cell.RNN_TANH: (1, 1),
@@ -55,8 +64,7 @@ class Calls:
     the functions of a shared object whose names begin with `prefix`."""
 
     def __init__(self, path: Path, prefix: str) -> None:
-        # Not the library's attributes, which are the same objects for everybody and take the structs
-        # as bytes.
+        # Not the library's attributes: they are everybody's, and take the structs as bytes.
         loaded = CDLL(fspath(path)), PyDLL(fspath(path))
         self._releasing_lock, self._holding_lock = (
             {
@@ -94,12 +102,13 @@ class Arrays(Protocol):
 
     dtype: DType
     calls: Calls
+    product: Callable[..., Any]  # of a and b, into out
 
     def empty(self, *shape: int) -> Any: ...
     def zeros(self, *shape: int) -> Any: ...
     def copy(self, array: Any) -> Any: ...  # contiguous
+    def steps(self, array: Any) -> Sequence[Any]: ...  # array[0], array[1], ...
     def address(self, array: Any) -> int: ...
-    def product(self, a: Any, b: Any, out: Any) -> None: ...
     def add_product(self, total: Any, a: Any, b: Any, scratch: Any) -> None: ...
 
 
@@ -122,11 +131,10 @@ def parameter_shapes(
 class _Time:
     """The steps of a sequence in the order of computation, and where its states lie.
 
-    States are arrays [time + 1][batch][hidden]: the first one, before there is input, and those
-    after each input; in reverse, it stands behind them."""
+    States are [time + 1][batch][hidden], as arrays or step by step: the first one, before there is
+    input, and those after each input; in reverse, it stands behind them."""
 
     def __init__(self, layer: Layer, length: int) -> None:
-        self.length = length
         self.reverse = layer.reverse
         self.first, self.last = (length, 0) if layer.reverse else (0, length)
 
@@ -146,17 +154,16 @@ class _Time:
 def _calls(
     args: type[CellForwardArgs] | type[CellBackwardArgs],
     arrays: Arrays,
-    shape: tuple[int, int, int],
+    length: int,
     plain: Mapping[str, Any],
     fixed: Mapping[str, Any],
     stepping: Mapping[str, Any],
-) -> tuple[Any, Any, range]:
+) -> tuple[Any, Any, Sequence[int]]:
     """The function for `args`, their array of one struct for each step, and its addresses.
 
     `plain` are numbers, `fixed` arrays that all steps share, and `stepping` arrays by step; None is
-    left out. `shape` is that of x_gates."""
-    time, batch, width = shape
-    first = args(struct_size=sizeof(args), dtype=arrays.dtype, rows=batch, **plain)
+    left out."""
+    first = args(struct_size=sizeof(args), dtype=arrays.dtype, **plain)
     growth = args()
     for name, array in fixed.items():
         if array is not None:
@@ -164,27 +171,37 @@ def _calls(
     for name, array in stepping.items():
         if array is not None:
             setattr(first, name, arrays.address(array))
-            setattr(growth, name, prod(array.shape[1:]) * array.itemsize)
-    words = [np.frombuffer(bytes(each), np.int64) for each in (first, growth)]
-    table = words[0] + np.arange(time)[:, None] * words[1]
-    size = batch * width * (8 if arrays.dtype == DType.F64 else 4)
-    function = arrays.calls.of(args, size)
+            setattr(growth, name, array.nbytes // length)
+    function = arrays.calls.of(args, growth.x_gates or 0)
+    if length == 1:  # in half the time
+        return function, first, [addressof(first)]
+    words = [np.frombuffer(each, np.int64) for each in (first, growth)]
+    table = words[0] + np.arange(length)[:, None] * words[1]
     start = table.ctypes.data
     return function, table, range(start, start + table.nbytes, sizeof(args))
 
 
-def _plain(layer: Layer, hidden: int, flags: int = 0) -> dict[str, Any]:
-    flags |= Flag.PER_GATE if layer.per_gate else 0
-    return {"cell": layer.cell, "eps": layer.eps, "flags": flags, "hidden": hidden}
+def _plain(layer: Layer, rows: int, hidden: int, flags: int = 0) -> dict[str, Any]:
+    flags |= int(Flag.PER_GATE) if layer.per_gate else 0
+    return {
+        "cell": layer.cell,
+        "eps": layer.eps,
+        "flags": flags,
+        "rows": rows,
+        "hidden": hidden,
+    }
 
 
 def _norm_params(cell: Cell, params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The norms' parameters by the structs' names; with the prefix "d", the gradients."""
-    return {
-        f"{prefix}{field}_{kind}": params.get(f"{name}_{kind}")
-        for name, field in NORMS[cell].items()
-        for kind in ("weight", "bias")
-    }
+    return {prefix + field: params.get(name) for name, field in _FIELDS[cell]}
+
+
+def _product(arrays: Arrays, a: Any, b: Any) -> Any:
+    # Into an array that there is: PyTorch's autocast would make another of another dtype.
+    out = arrays.empty(a.shape[0], b.shape[1])
+    arrays.product(a, b, out=out)
+    return out
 
 
 def forward(
@@ -209,18 +226,18 @@ def forward(
         x = arrays.copy(x)
         x[mask == 0] = 0
     x = x.reshape(length * batch, input_size)
-    x_gates = arrays.empty(length, batch, width)
-    arrays.product(x, weight_ih.T, x_gates.reshape(length * batch, width))
+    x_gates = _product(arrays, x, weight_ih.T).reshape(length, batch, width)
 
     h = arrays.empty(length + 1, batch, hidden)
     h[time.first] = 0 if h0 is None else h0
+    states, y = arrays.steps(h), time.after(h)
     c = None
     if layer.cell == Cell.LSTM:
         # Without `save` each step takes the place of the one before.
         c = arrays.empty(length + 1 if save else 1, batch, hidden)
         c[time.first if save else 0] = 0 if c0 is None else c0
     fixed = _norm_params(layer.cell, params)
-    stepping = {"x_gates": x_gates, "h_prev": time.before(h), "h": time.after(h), "mask": mask}
+    stepping = {"x_gates": x_gates, "h_prev": time.before(h), "h": y, "mask": mask}
     saved: dict[str, Any] = {}
     if save:
         h_gates = arrays.empty(length, batch, width)
@@ -239,21 +256,23 @@ def forward(
         h_gates = repeat(of_one_step, length)
         fixed |= {"h_gates": of_one_step, "c_prev": c, "c": c}
     call, table, addresses = _calls(
-        CellForwardArgs, arrays, x_gates.shape, _plain(layer, hidden), fixed, stepping
+        CellForwardArgs, arrays, length, _plain(layer, batch, hidden), fixed, stepping
     )
     product, transposed = arrays.product, weight_hh.T
-    for h_prev, products, address in time.ordered(time.before(h), h_gates, addresses):
-        product(h_prev, transposed, products)
+    for h_prev, products, address in time.ordered(time.before(states), h_gates, addresses):
+        product(h_prev, transposed, out=products)
         status = call(address)
         if status:
             check(status)
     del table  # not before the last step
 
-    y = arrays.copy(time.after(h))
+    h_n = arrays.copy(states[time.last])
+    c_n = None if c is None else c[time.last if save else 0]
+    if save:  # what the caller may change
+        y, c_n = arrays.copy(y), None if c is None else arrays.copy(c_n)
     if mask is not None:
         y[mask == 0] = 0
-    c_n = None if c is None else arrays.copy(c[time.last if save else 0])
-    return y, arrays.copy(h[time.last]), c_n, saved
+    return y, h_n, c_n, saved
 
 
 def backward(
@@ -275,12 +294,14 @@ def backward(
 
     # dh lies as h does. What arrives at a state by way of y and what by the next step are added up.
     dh = arrays.empty(length + 1, batch, hidden)
-    dh[time.first] = 0
-    time.after(dh)[...] = 0 if dy is None else dy
+    states, arriving = arrays.steps(dh), time.after(dh)
+    states[time.first][...] = 0
+    arriving[...] = 0 if dy is None else dy
     if mask is not None:
-        time.after(dh)[mask == 0] = 0
+        arriving[mask == 0] = 0
     if dh_n is not None:
-        dh[time.last] += dh_n
+        last = states[time.last]
+        last += dh_n
     dc = None
     if cell == Cell.LSTM:
         dc = arrays.zeros(batch, hidden) if dc_n is None else arrays.copy(dc_n)
@@ -294,16 +315,17 @@ def backward(
         for name, param in params.items()
         if name in wanted and name.startswith("norm")
     }
+    h_prev = time.before(h)
     stepping = {
         "x_gates": saved["x_gates"],
         "h_gates": saved["h_gates"],
-        "h_prev": time.before(h),
+        "h_prev": h_prev,
         "mask": mask,
         "gates": time.after(h) if one_product else saved["gates"],
         "mean": saved["mean"],
         "rstd": saved["rstd"],
-        "dh": time.after(dh),
-        "dh_prev": time.after(dh) if keeps else None,
+        "dh": arriving,
+        "dh_prev": arriving if keeps else None,
         "dx_gates": dx_gates,
         "dh_gates": None if one_product else dh_gates,
     }
@@ -312,18 +334,21 @@ def backward(
     call, table, addresses = _calls(
         CellBackwardArgs,
         arrays,
-        dx_gates.shape,
-        _plain(layer, hidden, Flag.ACCUMULATE_PARAMS),
+        length,
+        _plain(layer, batch, hidden, int(Flag.ACCUMULATE_PARAMS)),
         _norm_params(cell, params) | _norm_params(cell, gradients, "d") | {"dc": dc, "dc_prev": dc},
         stepping,
     )
     add_product, scratch = arrays.add_product, arrays.empty(batch, hidden)
+    unwanted = None if "h0" in wanted else states[time.first]
     for dh_prev, dh_next, products, address in time.ordered(
-        time.before(dh), time.after(dh), dh_gates, addresses, backward=True
+        time.before(states), time.after(states), dh_gates, addresses, backward=True
     ):
         status = call(address)
         if status:
             check(status)
+        if dh_prev is unwanted:
+            break
         if keeps:
             dh_prev += dh_next
         add_product(dh_prev, products, weight_hh, scratch)
@@ -332,20 +357,15 @@ def backward(
     def matrix(array: Any) -> Any:
         return array.reshape(length * batch, array.shape[-1])
 
-    def product(a: Any, b: Any) -> Any:
-        out = arrays.empty(a.shape[0], b.shape[1])
-        arrays.product(a, b, out)
-        return out
-
     if "x" in wanted:
-        dx = product(matrix(dx_gates), weight_ih)
+        dx = _product(arrays, matrix(dx_gates), weight_ih)
         gradients["x"] = dx.reshape(length, batch, dx.shape[1])
     if "weight_ih" in wanted:
-        gradients["weight_ih"] = product(matrix(dx_gates).T, saved["x"])
+        gradients["weight_ih"] = _product(arrays, matrix(dx_gates).T, saved["x"])
     if "weight_hh" in wanted:
-        gradients["weight_hh"] = product(matrix(dh_gates).T, matrix(time.before(h)))
+        gradients["weight_hh"] = _product(arrays, matrix(dh_gates).T, matrix(h_prev))
     if "h0" in wanted:
-        gradients["h0"] = arrays.copy(dh[time.first])
+        gradients["h0"] = arrays.copy(states[time.first])
     if dc is not None and "c0" in wanted:
         gradients["c0"] = dc
     return gradients

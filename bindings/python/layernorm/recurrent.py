@@ -46,6 +46,7 @@ class _Arrays:
     """NumPy's, of one dtype, for _recurrent."""
 
     calls = OWN
+    product = staticmethod(np.matmul)
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = DTYPES[dtype]
@@ -60,11 +61,11 @@ class _Arrays:
     def copy(self, array: Array) -> Array:
         return array.copy()
 
+    def steps(self, array: Array) -> list[Array]:
+        return list(array)
+
     def address(self, array: Array) -> int:
         return array.ctypes.data
-
-    def product(self, a: Array, b: Array, out: Array) -> None:
-        np.matmul(a, b, out=out)
 
     def add_product(self, total: Array, a: Array, b: Array, scratch: Array) -> None:
         np.matmul(a, b, out=scratch)

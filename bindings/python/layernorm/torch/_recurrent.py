@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .._library import DType, adapter
 from .._recurrent import OWN, Calls, Layer, backward, forward
@@ -20,6 +21,7 @@ class _Arrays:
     """PyTorch's, of one dtype, for _recurrent."""
 
     calls = _CALLS
+    product = staticmethod(torch.mm)
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = DTYPES[dtype]
@@ -34,11 +36,11 @@ class _Arrays:
     def copy(self, array: Tensor) -> Tensor:
         return array.clone(memory_format=torch.contiguous_format)
 
+    def steps(self, array: Tensor) -> tuple[Tensor, ...]:
+        return array.unbind()
+
     def address(self, array: Tensor) -> int:
         return array.data_ptr()
-
-    def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        torch.mm(a, b, out=out)
 
     def add_product(self, total: Tensor, a: Tensor, b: Tensor, scratch: Tensor) -> None:
         total.addmm_(a, b)
@@ -57,12 +59,11 @@ class _Sequence(torch.autograd.Function):
         mask: Tensor | None,
         *params: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        params = tuple(param.contiguous() for param in params)
-        by_name = dict(zip(names, params, strict=True))
+        by_name = {name: param.contiguous() for name, param in zip(names, params, strict=True)}
         y, h, c, saved = forward(layer, _Arrays(x.dtype), x, h0, c0, mask, by_name, save)
         if save:
             ctx.layer, ctx.names, ctx.saved = layer, names, tuple(saved)
-            ctx.save_for_backward(*params, *saved.values())
+            ctx.save_for_backward(*by_name.values(), *saved.values())
             ctx.set_materialize_grads(False)
         return y, h, c
 
@@ -117,7 +118,12 @@ def run(
         mask = mask.to(torch.uint8).contiguous()
     given = x, h0, c0, *params.values()
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
-    return _Sequence.apply(layer, save, tuple(params), x, h0, c0, mask, *params.values())
+    # Without either, autograd has nothing to do.
+    if save or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return _Sequence.apply(layer, save, tuple(params), x, h0, c0, mask, *params.values())
+    with torch.no_grad():
+        contiguous = {name: param.contiguous() for name, param in params.items()}
+        return forward(layer, _Arrays(x.dtype), x, h0, c0, mask, contiguous, False)[:3]
 
 
 def check(name: str, tensor: Any, shape: tuple[int, ...], like: Tensor, whose: str) -> None:
@@ -134,5 +140,5 @@ def check_kind(name: str, tensor: Any, like: Tensor, whose: str) -> None:
         raise TypeError(
             f"{name} has dtype {tensor.dtype}; it must be that of {whose}, {like.dtype}"
         )
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise ValueError(f"{name} is on {tensor.device}; it must be on the CPU")

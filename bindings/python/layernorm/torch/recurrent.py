@@ -331,13 +331,14 @@ class _Cell(_Module):
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             shape = tuple(input.shape)
             raise ValueError(f"input has shape {shape}; it must be [batch][{self.input_size}]")
-        outer = input.shape[:-1]
-        h0, c0 = self._states(hx, (*outer, self.hidden_size), input)
-        h0, c0 = (None if s is None else s.reshape(-1, self.hidden_size) for s in (h0, c0))
-        x = input.reshape(1, -1, self.input_size)
+        batched = input.dim() == 2
+        h0, c0 = self._states(hx, (*input.shape[:-1], self.hidden_size), input)
+        if not batched:
+            input, h0, c0 = (None if s is None else s.unsqueeze(0) for s in (input, h0, c0))
         kind = Layer(self._cell, self.eps, self.per_gate)
-        _, h, c = run(kind, x, h0, c0, None, self._parameters_of("", x))
-        h, c = (None if s is None else s.reshape(*outer, self.hidden_size) for s in (h, c))
+        _, h, c = run(kind, input.unsqueeze(0), h0, c0, None, self._parameters_of("", input))
+        if not batched:
+            h, c = (None if s is None else s.squeeze(0) for s in (h, c))
         return h if c is None else (h, c)
 
     def extra_repr(self) -> str:
