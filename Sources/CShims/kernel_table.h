@@ -102,19 +102,22 @@ typedef struct ln_cell_work {
   const void *x_weight, *x_bias, *h_weight, *h_bias; /* [gates * hidden]; NULL: ones or zeros */
   const void *c_weight, *c_bias;                     /* [hidden]; NULL: ones or zeros */
   void *h, *c, *gates, *mean, *rstd;                 /* forward: the last three may be NULL */
-  const void *dh;                                    /* [rows][hidden]; backward only, as below */
+  const void *dh, *dc;                               /* [rows][hidden]; backward only, as below */
   void *dx_gates, *dh_gates;                         /* [rows][gates * hidden] */
   void *dh_prev, *dc_prev;                           /* [rows][hidden], or NULL */
 } ln_cell_work;
 
-/* One step of a cell in the rows begin ..< end. Of the RNN, its activation, in h. */
-typedef void (*ln_cell_kernel)(const ln_cell_work *work, int64_t begin, int64_t end);
-
-/* The cells' kernels of one dtype. Backward: the gradients at the norms of the products, in dx_gates and dh_gates.
- * Those of the LSTM take two steps: the first leaves the gradient at the norm of c in the last gate of
- * dx_gates, the second takes the gradient at c from there. */
+/* The cells' kernels of one dtype, which compute in numbers of twice its size. Forward and backward: the rows
+ * begin ..< end, with memory for vectors of eight such numbers, each gate in vectors of its own: `scratch` for
+ * 2 rows of the LSTM's c, backward for 4 gates of one row. `sums`: those over rows for the gradients of the
+ * parameters, to which a call adds, or NULL; first of x_weight, x_bias, then of h_weight, h_bias, c_weight and
+ * c_bias. */
 typedef struct ln_cell_kernels {
-  ln_cell_kernel forward, backward, backward_from_c;
+  void (*forward)(const ln_cell_work *work, int64_t begin, int64_t end, void *scratch);
+  void (*backward)(const ln_cell_work *work, int64_t begin, int64_t end, void *scratch, void *sums);
+  /* Of `hidden` columns of a parameter: adds up the sums of all blocks, into the first, and writes the gradient. */
+  void (*join)(int64_t hidden, int64_t blocks, int64_t block_bytes, void *sums, void *gradient,
+               int32_t accumulates);
 } ln_cell_kernels;
 
 /* Forward kernels of one dtype, and, for 16-bit types, with weight and bias in float32; backward kernels

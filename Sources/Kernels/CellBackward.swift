@@ -1,201 +1,286 @@
 import CShims
 
-/// Backward kernel of the recurrent cells, up to the norms of the products; of the LSTM, up to the norm of c.
+/// Backward kernel of the recurrent cells.
+///
+/// - Parameters:
+///   - scratch: four rows of gates.
+///   - sums: as `CellSums`, or nil.
 @inline(__always)
 func cellBackward<C: CellScalar>(
-  _: C.Type, _ work: UnsafePointer<ln_cell_work>?, _ begin: Int64, _ end: Int64
+  _: C.Type, _ work: UnsafePointer<ln_cell_work>?, _ begin: Int64, _ end: Int64,
+  _ scratch: UnsafeMutableRawPointer?, _ sums: UnsafeMutableRawPointer?
 ) {
-  CellGroup<C>.withMemory {
-    CellBackward(work.unsafelyUnwrapped, $0).run(Int(begin), Int(end))
-  }
-}
-
-/// Backward kernel of the LSTM, from the gradient at c on.
-@inline(__always)
-func cellBackwardFromC<C: CellScalar>(
-  _: C.Type, _ work: UnsafePointer<ln_cell_work>?, _ begin: Int64, _ end: Int64
-) {
-  let work = work.unsafelyUnwrapped
   for row in Int(begin)..<Int(end) {
-    CellGradient<C>(work, CellShape(work), row: row).forEachColumns { $0.passC($1) }
+    CellBackward<C>(work.unsafelyUnwrapped, row, scratch.unsafelyUnwrapped, sums).run()
   }
 }
 
+/// One row: from h, and of the LSTM through the norm of c, to the gates; then through the norms of the products.
+/// The gradients at the gates are kept in between, unrounded; what an output may take the place of is loaded
+/// before.
 private struct CellBackward<C: CellScalar> {
+  typealias Number = C.Wide
+
   private let work: UnsafePointer<ln_cell_work>
   private let shape: CellShape
-  private let group: CellGroup<C>
+  private let row: Int
+  /// The gradients of the gates; of the GRU, the last one is that of the product with h at the gate n.
+  private let gradients: UnsafeMutablePointer<Number>
+  private let sums: CellSums<Number>?
 
-  @inline(__always) init(_ work: UnsafePointer<ln_cell_work>, _ group: CellGroup<C>) {
+  @inline(__always)
+  init(
+    _ work: UnsafePointer<ln_cell_work>, _ row: Int, _ scratch: UnsafeMutableRawPointer,
+    _ sums: UnsafeMutableRawPointer?
+  ) {
     self.work = work
-    self.group = group
+    self.row = row
     shape = CellShape(work)
+    gradients = scratch.assumingMemoryBound(to: Number.self)
+    let shape = shape
+    self.sums = sums.map { CellSums($0, shape) }
   }
 
-  /// What a norm gave that an activation or a product was made of is not among the outputs of forward: it is
-  /// normalized again, the LSTM's c, and of the GRU the last gate of the product with h.
-  @inline(never) func run(_ begin: Int, _ end: Int) {
-    let ofRow = shape.isLSTM ? shape.hidden : shape.gates &* shape.hidden
-    let source = shape.isLSTM ? UnsafeRawPointer(work.pointee.c) : work.pointee.h_gates
-    var first = begin
-    while first < end {
-      let rows = min(rowsPerGroup, end &- first)
-      if !shape.isRNN {
-        let offset = first &* ofRow &+ (shape.isLSTM ? 0 : 2 &* shape.hidden)
-        let row = source.unsafelyUnwrapped.assumingMemoryBound(to: C.self) + offset
-        let segments = CellSegments<C>(
-          count: rows, perRow: 1, first: (row, row), stride: ofRow, mean: nil, rstd: nil,
-          statisticStrides: (row: 0, product: 0))
-        group.normalize(group.scalars, segments, count: shape.hidden, eps: work.pointee.eps)
-      }
-      for index in 0..<rows {
-        let row = CellGradient<C>(work, shape, row: first &+ index)
-        if shape.isLSTM {
-          row.forEachColumns { $0.passH($1, group.scalars, index) }
-        } else if shape.isRNN {
-          let isTanh = work.pointee.cell == CellShape.tanh
-          row.forEachColumns { $0.passActivation($1, isTanh: isTanh) }
-        } else {
-          row.forEachColumns { $0.passGRU($1, group.scalars, index) }
-        }
-      }
-      first &+= rows
+  @inline(never) func run() {
+    if shape.isLSTM {
+      passLSTM()
+    } else if shape.isRNN {
+      passRNN()
+    } else {
+      passGRU()
     }
+    for product in 0..<shape.products {
+      for norm in 0..<shape.norms { passNorm(product, norm) }
+    }
+  }
+
+  // MARK: To the gates
+
+  /// From h to the output gate and the norm of c, from there to the other gates and the c before.
+  @inline(never) private func passLSTM() {
+    let span = CellSpan(gates: 0..<1, hidden: shape.hidden)
+    let source = CellRow<C>(
+      state(UnsafeRawPointer(work.pointee.c)).unsafelyUnwrapped, hidden: shape.hidden)
+    let norm = completed(2 &* shape.norms, source, span)
+    let weight = input(work.pointee.c_weight, 0)
+    let bias = input(work.pointee.c_bias, 0)
+    let toC = gradients + 3 &* shape.vectors
+    var projected = PairOfSums<Number>()
+    span.forEachColumns { _, columns in
+      let dh = Number(exactly: columns.load(state(work.pointee.dh)))
+      let o = gate(2, columns)
+      let normalized = norm(source.load(0, columns))
+      let weight = Number(exactly: columns.load(weight, else: 1))
+      var slope = Number(0)
+      let tanh = Number(exactly: columns.load(bias)).adding(normalized, times: weight)
+        .tanh(slope: &slope)
+      gradient(2, columns).pointee = dh * tanh * logisticSlope(o)
+      let dy = dh * o * slope
+      toC[columns.index / 8] = dy
+      projected.add((dy * weight).keepingLast(columns.count), times: normalized)
+      sums?.add(dy, times: normalized, .c, 0, columns)
+    }
+    let projection = CellNorm.Projection(norm, projected, count: span.count)
+    span.forEachColumns { _, columns in
+      let g = toC[columns.index / 8] * Number(exactly: columns.load(weight, else: 1))
+      let dc =
+        Number(exactly: columns.load(state(work.pointee.dc)))
+        + projection(g, norm(source.load(0, columns)))
+      let f = gate(0, columns)
+      let i = gate(1, columns)
+      let g0 = gate(3, columns)
+      let cPrev = Number(exactly: columns.load(state(work.pointee.c_prev)))
+      gradient(0, columns).pointee = dc * cPrev * logisticSlope(f)
+      gradient(1, columns).pointee = dc * g0 * logisticSlope(i)
+      gradient(3, columns).pointee = dc * i * tanhSlope(g0)
+      if let dcPrev = newState(work.pointee.dc_prev) { columns.store(dc * f, to: dcPrev) }
+    }
+  }
+
+  /// From h to the gates, and to the h before.
+  @inline(never) private func passGRU() {
+    let last = shape.norms &- 1
+    let source = source(1)
+    let norm = completed(
+      shape.norms &+ last, source, CellSpan(gates: shape.gates(of: last), hidden: shape.hidden))
+    let weight = input(work.pointee.h_weight, 2 &* shape.hidden)
+    let bias = input(work.pointee.h_bias, 2 &* shape.hidden)
+    CellSpan(gates: 0..<1, hidden: shape.hidden).forEachColumns { _, columns in
+      let dh = Number(exactly: columns.load(state(work.pointee.dh)))
+      let z = gate(0, columns)
+      let r = gate(1, columns)
+      let n = gate(2, columns)
+      let dn = dh * z * tanhSlope(n)
+      let normalized = Number(exactly: columns.load(bias)).adding(
+        norm(source.load(2, columns)), times: Number(exactly: columns.load(weight, else: 1)))
+      let hPrev = Number(exactly: columns.load(state(work.pointee.h_prev)))
+      gradient(0, columns).pointee = dh * (n - hPrev) * logisticSlope(z)
+      gradient(1, columns).pointee = dn * normalized * logisticSlope(r)
+      gradient(2, columns).pointee = dn
+      gradient(3, columns).pointee = dn * r
+      if let dhPrev = newState(work.pointee.dh_prev) {
+        columns.store(dh * (Number(1) - z), to: dhPrev)
+      }
+    }
+  }
+
+  /// From h to its norm. At 0, the slope of max(0, .) is 0.
+  @inline(never) private func passRNN() {
+    let isTanh = work.pointee.cell == CellShape.tanh
+    CellSpan(gates: 0..<1, hidden: shape.hidden).forEachColumns { _, columns in
+      let dh = Number(exactly: columns.load(state(work.pointee.dh)))
+      let h = gate(0, columns)
+      let isPositive = ln_less8(SIMD8(repeating: 0), h.doubles)
+      gradient(0, columns).pointee =
+        isTanh ? dh * tanhSlope(h) : Number(0).replacing(with: dh, where: isPositive)
+    }
+  }
+
+  // MARK: Through the norms of the products
+
+  @inline(never) private func passNorm(_ product: Int, _ index: Int) {
+    let span = CellSpan(gates: shape.gates(of: index), hidden: shape.hidden)
+    let source = source(product)
+    let norm = completed(product &* shape.norms &+ index, source, span)
+    let ofH = product == 1
+    let weight = input(ofH ? work.pointee.h_weight : work.pointee.x_weight, 0)
+    let kind: CellSums<Number>.Kind = ofH ? .h : .x
+    func da(_ gate: Int, _ columns: Columns) -> Number {
+      gradient(ofH && !shape.isLSTM && gate == 2 ? 3 : gate, columns).pointee
+    }
+    func weights(_ gate: Int, _ columns: Columns) -> Number {
+      guard let weight else { return Number(1) }
+      return Number(exactly: columns.load(weight + gate &* shape.hidden))
+    }
+    var projected = PairOfSums<Number>()
+    span.forEachColumns { gate, columns in
+      let normalized = norm(source.load(gate, columns))
+      let da = da(gate, columns)
+      projected.add(
+        (da * weights(gate, columns)).keepingLast(columns.count), times: normalized)
+      sums?.add(da, times: normalized, kind, gate, columns)
+    }
+    let projection = CellNorm.Projection(norm, projected, count: span.count)
+    let dx = output(ofH ? work.pointee.dh_gates : work.pointee.dx_gates).unsafelyUnwrapped
+    span.forEachColumns { gate, columns in
+      let gradient = projection(
+        da(gate, columns) * weights(gate, columns), norm(source.load(gate, columns)))
+      columns.store(gradient, to: dx + gate &* shape.hidden)
+    }
+  }
+
+  /// The norm of a row from its mean and rstd, which are given rounded.
+  @inline(__always)
+  private func completed(
+    _ index: Int, _ source: CellRow<C>, _ span: CellSpan
+  ) -> CellNorm<Number> {
+    let index = row &* shape.normsOfRow &+ index
+    return CellNorm(
+      of: source, span,
+      completing: C.loadDouble(input(work.pointee.mean, index).unsafelyUnwrapped),
+      C.loadDouble(input(work.pointee.rstd, index).unsafelyUnwrapped), eps: work.pointee.eps)
+  }
+
+  // MARK: Memory
+
+  @inline(__always) private func source(_ product: Int) -> CellRow<C> {
+    let offset = shape.gates &* shape.hidden &* row
+    let x = input(work.pointee.x_gates, offset)
+    let h = input(work.pointee.h_gates, offset)
+    return CellRow(
+      (product == 0 ? x : h).unsafelyUnwrapped, plus: shape.isRNN ? h : nil, hidden: shape.hidden)
+  }
+
+  /// A gate after its activation; of the RNN, h.
+  @inline(__always) private func gate(_ index: Int, _ columns: Columns) -> Number {
+    let offset = (row &* shape.gates &+ index) &* shape.hidden
+    return Number(exactly: columns.load(input(work.pointee.gates, offset).unsafelyUnwrapped))
+  }
+
+  @inline(__always)
+  private func gradient(_ gate: Int, _ columns: Columns) -> UnsafeMutablePointer<Number> {
+    gradients + (gate &* shape.vectors &+ columns.index / 8)
+  }
+
+  @inline(__always) private func state(_ raw: UnsafeRawPointer?) -> UnsafePointer<C>? {
+    input(raw, row &* shape.hidden)
+  }
+  @inline(__always)
+  private func newState(_ raw: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<C>? {
+    raw.map { $0.assumingMemoryBound(to: C.self) + row &* shape.hidden }
+  }
+  @inline(__always)
+  private func input(_ raw: UnsafeRawPointer?, _ offset: Int) -> UnsafePointer<C>? {
+    raw.map { $0.assumingMemoryBound(to: C.self) + offset }
+  }
+  @inline(__always)
+  private func output(_ raw: UnsafeMutableRawPointer?) -> UnsafeMutablePointer<C>? {
+    raw.map { $0.assumingMemoryBound(to: C.self) + row &* shape.gates &* shape.hidden }
+  }
+
+  @inline(__always) private func logisticSlope(_ value: Number) -> Number {
+    value * (Number(1) - value)
+  }
+
+  @inline(__always) private func tanhSlope(_ value: Number) -> Number {
+    Number(1).adding(Number(0) - value, times: value)
   }
 }
 
-/// The gradients of one row, some columns at a time. What an output may take the place of is loaded before.
-private struct CellGradient<C: CellScalar> {
-  typealias Vector = C.Vector
+/// The sums over rows that become the gradients of the parameters: a vector for each of the columns, gate by gate,
+/// of x_weight, x_bias, h_weight, h_bias, c_weight and c_bias.
+struct CellSums<Number: CellNumber> {
+  enum Kind: Int {
+    case x = 0
+    case h = 2
+    case c = 4
+  }
 
-  private let hidden: Int
-  /// The gates after their activation; of the RNN, h.
-  private let gates: UnsafePointer<C>
-  private let h, c, hPrev, cPrev, dh: UnsafePointer<C>?
-  private let weight, bias: UnsafePointer<C>?
-  private let dx: UnsafeMutablePointer<C>
-  private let dhGates, dhPrev, dcPrev: UnsafeMutablePointer<C>?
+  private let memory: UnsafeMutablePointer<Number>
+  private let gates, vectors: Int
 
+  @inline(__always) init(_ memory: UnsafeMutableRawPointer, _ shape: CellShape) {
+    self.memory = memory.assumingMemoryBound(to: Number.self)
+    gates = shape.gates
+    vectors = shape.vectors
+  }
+
+  /// Adds to the sums of a weight and of the bias after it.
   @inline(__always)
-  init(_ work: UnsafePointer<ln_cell_work>, _ shape: CellShape, row: Int) {
-    let work = work.pointee
-    let state = row &* shape.hidden
-    let ofGates = shape.gates &* state
-    func input(_ raw: UnsafeRawPointer?, _ offset: Int) -> UnsafePointer<C>? {
-      raw.map { $0.assumingMemoryBound(to: C.self) + offset }
+  func add(_ dy: Number, times normalized: Number, _ kind: Kind, _ gate: Int, _ columns: Columns) {
+    let gate = kind.rawValue &* gates &+ gate
+    let ofWeight = memory + (gate &* vectors &+ columns.index / 8)
+    let ofBias = ofWeight + ((kind == .c ? 1 : gates) &* vectors)
+    ofWeight.pointee = ofWeight.pointee.adding(dy, times: normalized)
+    ofBias.pointee = ofBias.pointee + dy
+  }
+}
+
+/// Adds up the sums of all blocks, and writes them, rounded once, to the gradient of a parameter of `hidden` columns.
+@inline(__always)
+func cellJoin<C: CellScalar>(
+  _: C.Type, _ hidden: Int64, _ blocks: Int64, _ blockBytes: Int64,
+  _ sums: UnsafeMutableRawPointer?, _ gradient: UnsafeMutableRawPointer?, _ accumulates: Int32
+) {
+  let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
+  func total(_ vector: Int, _ block: Int) -> UnsafeMutablePointer<C.Wide> {
+    (sums.unsafelyUnwrapped + block &* Int(blockBytes)).assumingMemoryBound(to: C.Wide.self) + vector
+  }
+  CellSpan(gates: 0..<1, hidden: Int(hidden)).forEachColumns { _, columns in
+    let vector = columns.index / 8
+    // Pairs of blocks, then pairs of pairs, and so on.
+    var distance = 1
+    while distance < Int(blocks) {
+      var block = 0
+      while block &+ distance < Int(blocks) {
+        total(vector, block).pointee =
+          total(vector, block).pointee + total(vector, block &+ distance).pointee
+        block &+= 2 &* distance
+      }
+      distance &*= 2
     }
-    func output(_ raw: UnsafeMutableRawPointer?, _ offset: Int) -> UnsafeMutablePointer<C>? {
-      raw.map { $0.assumingMemoryBound(to: C.self) + offset }
-    }
-    hidden = shape.hidden
-    gates = input(work.gates, ofGates).unsafelyUnwrapped
-    c = input(work.c, state)
-    hPrev = input(work.h_prev, state)
-    cPrev = input(work.c_prev, state)
-    dh = input(work.dh, state)
-    // What the row is normalized with again.
-    let last = shape.isLSTM ? 0 : 2 &* hidden
-    h = input(work.h_gates, ofGates &+ last)
-    weight = input(shape.isLSTM ? work.c_weight : work.h_weight, last)
-    bias = input(shape.isLSTM ? work.c_bias : work.h_bias, last)
-    dx = output(work.dx_gates, ofGates).unsafelyUnwrapped
-    dhGates = output(work.dh_gates, ofGates)
-    dhPrev = output(work.dh_prev, state)
-    dcPrev = output(work.dc_prev, state)
-  }
-
-  @inline(__always) func forEachColumns(_ body: (Self, Columns<C>) -> Void) {
-    var columns = Columns<C>(0, of: hidden)
-    while columns.index < hidden {
-      body(self, columns)
-      columns.advance(of: hidden)
-    }
-  }
-
-  /// LSTM: from h to the output gate, and to the norm of c.
-  @inline(__always)
-  func passH(_ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int) {
-    let dh = load(self.dh, columns)
-    let o = gate(2, columns)
-    var slope: Vector? = Vector(repeating: .zero)
-    let tanh = normalized(c, columns, scalars, slot).tanh(slope: &slope)
-    store(dh * tanh * logisticSlope(o), to: 2, columns)
-    write(dh * o * slope.unsafelyUnwrapped, to: dx + 3 &* hidden, columns)
-  }
-
-  /// LSTM: from c to the other gates, and to the c before.
-  @inline(__always) func passC(_ columns: Columns<C>) {
-    let dc = load(UnsafePointer(dx + 3 &* hidden), columns)
-    let f = gate(0, columns)
-    let i = gate(1, columns)
-    let g = gate(3, columns)
-    store(dc * load(cPrev, columns) * logisticSlope(f), to: 0, columns)
-    store(dc * g * logisticSlope(i), to: 1, columns)
-    store(dc * i * tanhSlope(g), to: 3, columns)
-    if let dcPrev { write(dc * f, to: dcPrev, columns) }
-  }
-
-  /// GRU: from h to the gates, and to the h before.
-  @inline(__always)
-  func passGRU(_ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>, _ slot: Int) {
-    let dh = load(self.dh, columns)
-    let z = gate(0, columns)
-    let r = gate(1, columns)
-    let n = gate(2, columns)
-    let dn = dh * z * tanhSlope(n)
-    store(dh * (n - load(hPrev, columns)) * logisticSlope(z), to: 0, columns)
-    store(dn * normalized(h, columns, scalars, slot) * logisticSlope(r), to: 1, columns)
-    write(dn, to: dx + 2 &* hidden, columns)
-    if let dhGates { write(dn * r, to: dhGates + 2 &* hidden, columns) }
-    if let dhPrev { write(dh * (Vector(repeating: C(1)) - z), to: dhPrev, columns) }
-  }
-
-  /// RNN: from h to its norm. At 0, the slope of max(0, .) is 0.
-  @inline(__always) func passActivation(_ columns: Columns<C>, isTanh: Bool) {
-    let dh = load(self.dh, columns)
-    let h = gate(0, columns)
-    let zero = Vector(repeating: .zero)
-    write(isTanh ? dh * tanhSlope(h) : (zero - h).ifNegative(dh, else: zero), to: dx, columns)
-  }
-
-  /// Not inlined, since there are many of them, and more time goes into the norms.
-  @inline(never)
-  private func load(
-    _ row: UnsafePointer<C>?, _ columns: Columns<C>, else absent: Double = 0
-  ) -> Vector {
-    columns.load(row, else: absent)
-  }
-  @inline(never)
-  private func write(_ vector: Vector, to row: UnsafeMutablePointer<C>, _ columns: Columns<C>) {
-    columns.store(vector, to: row)
-  }
-
-  @inline(__always) private func gate(_ index: Int, _ columns: Columns<C>) -> Vector {
-    load(gates + index &* hidden, columns)
-  }
-
-  @inline(__always)
-  private func normalized(
-    _ row: UnsafePointer<C>?, _ columns: Columns<C>, _ scalars: UnsafePointer<NormScalars<C>>,
-    _ slot: Int
-  ) -> Vector {
-    CellNorm(scalars, row: slot)(
-      load(row, columns), weight: load(weight, columns, else: 1), bias: load(bias, columns))
-  }
-
-  /// The gradient at a gate, which is that at the norm of each product.
-  @inline(__always)
-  private func store(_ gradient: Vector, to gate: Int, _ columns: Columns<C>) {
-    write(gradient, to: dx + gate &* hidden, columns)
-    if let dhGates { write(gradient, to: dhGates + gate &* hidden, columns) }
-  }
-
-  @inline(__always) private func logisticSlope(_ value: Vector) -> Vector {
-    value * (Vector(repeating: C(1)) - value)
-  }
-
-  @inline(__always) private func tanhSlope(_ value: Vector) -> Vector {
-    let zero = Vector(repeating: .zero)
-    return Vector(repeating: C(1)).adding(zero - value, times: value)
+    var sum = total(vector, 0).pointee
+    if accumulates != 0 { sum = sum + C.Wide(exactly: columns.load(UnsafePointer(gradient))) }
+    columns.store(sum, to: gradient)
   }
 }

@@ -1,98 +1,202 @@
 import CShims
 
-/// A compute type of the recurrent cells.
-protocol CellScalar: ComputeScalar, Element where Compute == Self, Vector: ActivationVector {
-  /// Scaled moments, of one row, in twice the precision of this type.
-  static func moments(_ scaled: Moments<Double>, times factor: Double) -> Moments<Self>
-  static func wide(_ value: DoubleDouble, times factor: Double) -> Wide
-  /// The largest power of two by which a row is scaled.
-  static var largestScale: Double { get }
-  /// As `Row.load(short:)`.
-  static func load(short count: Int, _ elements: UnsafePointer<Self>) -> Vector
+/// What is normalized, gate by gate.
+protocol CellSource {
+  associatedtype Number: CellNumber
+  func load(_ gate: Int, _ columns: Columns) -> Number
 }
 
-extension Float: CellScalar {
-  static func moments(_ scaled: Moments<Double>, times factor: Double) -> Moments<Float> {
-    Moments(
-      mean: wide(scaled.mean, times: factor),
-      variance: wide(scaled.variance, times: factor * factor))
-  }
-  @inline(__always) static func wide(_ value: DoubleDouble, times factor: Double) -> SIMD8<Double> {
-    value.high * SIMD8(repeating: factor)
-  }
-  @inline(__always) static var largestScale: Double { 0x1p100 }
-  @inline(__always)
-  static func load(short count: Int, _ elements: UnsafePointer<Float>) -> SIMD16<Float> {
-    ln_load_short16(elements, Int64(count))
-  }
-}
+/// A row of a product, or the sum of both, rounded; or a row of c.
+struct CellRow<C: CellScalar>: CellSource {
+  private let row: UnsafePointer<C>
+  private let addend: UnsafePointer<C>?
+  private let hidden: Int
 
-extension Double: CellScalar {
   @inline(__always)
-  static func moments(_ scaled: Moments<Double>, times _: Double) -> Moments<Double> { scaled }
-  @inline(__always) static func wide(_ value: DoubleDouble, times _: Double) -> DoubleDouble {
-    value
+  init(_ row: UnsafePointer<C>, plus addend: UnsafePointer<C>? = nil, hidden: Int) {
+    self.row = row
+    self.addend = addend
+    self.hidden = hidden
   }
-  @inline(__always) static var largestScale: Double { 0x1p1000 }
-  @inline(__always)
-  static func load(short count: Int, _ elements: UnsafePointer<Double>) -> SIMD8<Double> {
-    ln_load_short8(elements, Int64(count))
+
+  @inline(__always) func load(_ gate: Int, _ columns: Columns) -> C.Wide {
+    let offset = gate &* hidden
+    var values = columns.load(row + offset)
+    if let addend { values = C.roundDoubles(values + columns.load(addend + offset)) }
+    return C.Wide(exactly: values)
   }
 }
 
-/// What the norm of each row of a group takes, a row out of range times a power of two.
-struct NormScalars<C: CellScalar> {
-  private var row: RowScalars<C>
-  private var scale: C.Rows
+/// The LSTM's c before it is rounded.
+struct UnroundedRow<Number: CellNumber>: CellSource {
+  let vectors: UnsafePointer<Number>
 
-  @inline(never) init(_ moments: Moments<C>, rstd: C.Wide) {
-    row = RowScalars(LayerNorm.self, moments, rstd: rstd, rounds: false)
-    scale = C.Rows(repeating: C(1))
+  @inline(__always) func load(_: Int, _ columns: Columns) -> Number {
+    vectors[columns.index / 8]
   }
+}
 
-  /// Those of one row, out of range.
-  init(_ scaled: ScaledMoments) {
-    let scale = min(scaled.row.scale, C.largestScale)
-    let factor = scale / scaled.row.scale
-    self.init(
-      C.moments(scaled.moments, times: factor), rstd: C.wide(scaled.factor, times: 1 / factor))
-    self.scale = C.Rows(repeating: C(scale))
-  }
+/// Some gates of one row.
+struct CellSpan {
+  let gates: Range<Int>
+  let hidden: Int
 
-  /// Takes those of one row from others, in which they are the first.
-  mutating func replace(_ index: Int, with other: NormScalars) {
-    withUnsafeMutableBytes(of: &self) { scalars in
-      withUnsafeBytes(of: other) { other in
-        let scalars = scalars.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
-        let other = other.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
-        for place in 0..<NormScalars.places {
-          scalars[place &* rowsPerGroup &+ index] = other[place &* rowsPerGroup]
-        }
-      }
+  @inline(__always) var count: Int { gates.count &* hidden }
+
+  @inline(__always) func forEachColumns(_ body: (_ gate: Int, _ columns: Columns) -> Void) {
+    let vectors = (hidden &+ 7) / 8
+    for gate in gates {
+      for vector in 0..<vectors { body(gate, Columns(vector, of: hidden)) }
     }
   }
-
-  @inline(__always) private static var places: Int { 5 }
 }
 
-/// The norm of one row of a group.
-struct CellNorm<C: CellScalar> {
-  private let scalars: RowScalars<C>.Vectors
-  private let scale: C.Vector
+/// Mean and rstd of the elements of a span, times a power of two near rstd: no square overflows, and none that
+/// matters underflows.
+struct CellNorm<Number: CellNumber> {
+  private let scale: SIMD8<Double>
+  private let mean: Number
+  private let rstd: Number
 
-  @inline(__always) init(_ group: UnsafePointer<NormScalars<C>>, row: Int) {
-    let raw = UnsafeRawPointer(group)
-    scalars = RowScalars.Vectors(raw.assumingMemoryBound(to: RowScalars<C>.self), row: row)
-    scale = C.Vector(
-      repeating: raw.assumingMemoryBound(to: C.self)[4 &* rowsPerGroup &+ row])
-  }
-
-  /// As `Normalization` has it.
   @inline(__always)
-  func callAsFunction(_ x: C.Vector, weight: C.Vector, bias: C.Vector) -> C.Vector {
-    let deviation = x * scale - scalars.center
-    let normalized = scalars.offset.adding(deviation, times: scalars.rstdLow)
-      .adding(deviation, times: scalars.rstd)
-    return bias.adding(normalized, times: weight)
+  init<S: CellSource>(of source: S, _ span: CellSpan, eps: Double) where S.Number == Number {
+    let extent = Extent(of: source, span)
+    self.init(
+      of: source, span, center: extent.middle,
+      scale: min(1 / extent.reach, 1 / eps.squareRoot()), eps: eps)
   }
+
+  /// From statistics that were rounded, to all their digits.
+  @inline(__always)
+  init<S: CellSource>(
+    of source: S, _ span: CellSpan, completing mean: Double, _ rstd: Double, eps: Double
+  ) where S.Number == Number {
+    self.init(of: source, span, center: mean, scale: rstd, eps: eps)
+  }
+
+  /// - Parameters:
+  ///   - center: not many spreads from the mean.
+  ///   - scale: about rstd.
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #endif
+  private init<S: CellSource>(
+    of source: S, _ span: CellSpan, center: Double, scale: Double, eps: Double
+  ) where S.Number == Number {
+    let power = powerOfTwo(min(scale, 0x1p1000 / center.magnitude))
+    let powers = SIMD8<Double>(repeating: power)
+    let center = Number(center * power)
+    var sums = PairOfSums<Number>()
+    span.forEachColumns { gate, columns in
+      let scaled = source.load(gate, columns).scaled(powers)
+      let deviation = (scaled - center).keepingLast(columns.count)
+      sums.add(deviation, times: deviation)
+    }
+    let low = sums.mean(of: span.count)
+    let variance = sums.meanProduct(of: span.count) - low * low
+    let rstd = (variance + Number(eps * power * power)).reciprocalSquareRoot
+    self.scale = powers
+    mean = center + low
+    // Of a constant row with eps 0, x^ is 0, its limit as eps goes to 0.
+    let isInfinite = ln_less8(
+      SIMD8(repeating: Double.greatestFiniteMagnitude), rstd.doubles)
+    self.rstd = rstd.replacing(with: Number(0), where: isInfinite)
+  }
+
+  @inline(__always) var unscaledMean: Double {
+    mean.scaled(ln_divide8(SIMD8(repeating: 1), scale)).doubles[0]
+  }
+  @inline(__always) var unscaledRstd: Double {
+    let unscaled = rstd.scaled(scale).doubles[0]
+    return unscaled == 0 ? .infinity : unscaled
+  }
+
+  /// x^
+  @inline(__always) func callAsFunction(_ x: Number) -> Number {
+    (x.scaled(scale) - mean) * rstd
+  }
+
+  /// From g = dy * weight to the gradient of x: rstd * (g - sum(g) / n - x^ * sum(g * x^) / n).
+  struct Projection {
+    private let scale: SIMD8<Double>
+    private let rstd, mean, minusSlope: Number
+
+    /// - Parameter sums: of g, and of g * x^.
+    @inline(__always) init(_ norm: CellNorm, _ sums: PairOfSums<Number>, count: Int) {
+      scale = norm.scale
+      rstd = norm.rstd
+      mean = sums.mean(of: count)
+      minusSlope = Number(0) - sums.meanProduct(of: count)
+    }
+
+    @inline(__always) func callAsFunction(_ g: Number, _ normalized: Number) -> Number {
+      ((g - mean).adding(normalized, times: minusSlope) * rstd).scaled(scale)
+    }
+  }
+}
+
+/// The sums of some numbers and of some products over a span. Vectors go to two accumulators in turn.
+struct PairOfSums<Number: CellNumber> {
+  private var sum = Number(0)
+  private var products = Number(0)
+  private var otherSum = Number(0)
+  private var otherProducts = Number(0)
+
+  @inline(__always) init() {}
+
+  /// Adds a, and a * b.
+  @inline(__always) mutating func add(_ a: Number, times b: Number) {
+    (sum, otherSum) = (otherSum, sum + a)
+    (products, otherProducts) = (otherProducts, products.adding(a, times: b))
+  }
+
+  @inline(__always) func mean(of count: Int) -> Number {
+    (sum + otherSum).total * Number(reciprocalOf: count)
+  }
+  @inline(__always) func meanProduct(of count: Int) -> Number {
+    (products + otherProducts).total * Number(reciprocalOf: count)
+  }
+}
+
+/// The largest and the smallest element of a span.
+private struct Extent {
+  let middle: Double
+  /// From the middle to both.
+  let reach: Double
+
+  @inline(__always) init<S: CellSource>(of source: S, _ span: CellSpan) {
+    let zero = SIMD8<Double>(repeating: 0)
+    let first = source.load(span.gates.lowerBound, Columns(0, of: span.hidden)).doubles[7]
+    let filling = SIMD8<Double>(repeating: first)
+    var largest = filling
+    var largestNegative = zero - filling
+    span.forEachColumns { gate, columns in
+      let x = source.load(gate, columns).doubles.keepingLast(columns.count, else: filling)
+      largest = ln_at_least8(largest, x)
+      largestNegative = ln_at_least8(largestNegative, zero - x)
+    }
+    let most = largest.largestLane
+    let least = -largestNegative.largestLane
+    middle = 0.5 * most + 0.5 * least
+    reach = 0.5 * most - 0.5 * least
+  }
+}
+
+extension SIMD8<Double> {
+  @inline(__always) fileprivate func keepingLast(_ count: Int, else other: Self) -> Self {
+    let lane = SIMD8<Int64>(0, 1, 2, 3, 4, 5, 6, 7)
+    return replacing(with: other, where: lane .< SIMD8<Int64>(repeating: Int64(8 &- count)))
+  }
+
+  @inline(__always) fileprivate var largestLane: Double {
+    let fours = ln_at_least8(ln_eights_low8(self, self), ln_eights_high8(self, self))
+    let twos = ln_at_least8(ln_fours_low8(fours, fours), ln_fours_high8(fours, fours))
+    return ln_at_least8(ln_twos_low8(twos, twos), ln_twos_high8(twos, twos))[0]
+  }
+}
+
+/// The largest power of two that is not above a bound, in the range of numbers whose inverse is normal too.
+@inline(never) private func powerOfTwo(_ bound: Double) -> Double {
+  let inRange = bound > 0x1p-1000 ? min(bound, 0x1p1000) : 0x1p-1000
+  return Double(bitPattern: inRange.bitPattern & 0x7ff0_0000_0000_0000)
 }

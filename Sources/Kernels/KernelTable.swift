@@ -24,13 +24,13 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.ada_f32 = { multiplyByAdaFactor(Float.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.cell_f32 = ln_cell_kernels(
-    forward: { cellForward(Float.self, $0, $1, $2) },
-    backward: { cellBackward(Float.self, $0, $1, $2) },
-    backward_from_c: { cellBackwardFromC(Float.self, $0, $1, $2) })
+    forward: { cellForward(Float.self, $0, $1, $2, $3) },
+    backward: { cellBackward(Float.self, $0, $1, $2, $3, $4) },
+    join: { cellJoin(Float.self, $0, $1, $2, $3, $4, $5) })
   table.pointee.cell_f64 = ln_cell_kernels(
-    forward: { cellForward(Double.self, $0, $1, $2) },
-    backward: { cellBackward(Double.self, $0, $1, $2) },
-    backward_from_c: { cellBackwardFromC(Double.self, $0, $1, $2) })
+    forward: { cellForward(Double.self, $0, $1, $2, $3) },
+    backward: { cellBackward(Double.self, $0, $1, $2, $3, $4) },
+    join: { cellJoin(Double.self, $0, $1, $2, $3, $4, $5) })
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },

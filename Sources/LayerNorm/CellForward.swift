@@ -5,12 +5,10 @@ import CShims
 struct CellForwardPlan {
   private let kind: CellKind
   private let mask: UnsafePointer<UInt8>?
-  private let kernel: ln_cell_kernel
+  private let kernels: ln_cell_kernels
   private let work: ln_cell_work
-  /// The RNN's norm, which precedes its kernel.
-  private let normKernel: ln_forward_kernel
-  private let norm: ln_forward_work
   private let partition: Partition
+  private let scratch: CellScratch
 
   init(
     _ args: layernorm_cell_forward_args, _ kind: CellKind,
@@ -18,35 +16,16 @@ struct CellForwardPlan {
   ) throws(Failure) {
     self.kind = kind
     mask = args.mask
-    let isDouble = kind.dtype == .f64
-    kernel =
-      (isDouble ? kernels.pointee.cell_f64 : kernels.pointee.cell_f32)
-      .forward.unsafelyUnwrapped
-    normKernel =
-      (isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32)
-      .unsafelyUnwrapped
+    self.kernels = kind.dtype == .f64 ? kernels.pointee.cell_f64 : kernels.pointee.cell_f32
     partition = try Partition(kind.rows, bytes: kind.bytesOfRow)
     work = ln_cell_work(
       cell: Int32(kind.cell.rawValue), per_gate: kind.isPerGate ? 1 : 0, hidden: kind.hidden,
       eps: kind.eps, x_gates: args.x_gates, h_gates: args.h_gates, h_prev: args.h_prev,
       c_prev: args.c_prev, x_weight: args.x_weight, x_bias: args.x_bias, h_weight: args.h_weight,
       h_bias: args.h_bias, c_weight: args.c_weight, c_bias: args.c_bias, h: args.h, c: args.c,
-      gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dx_gates: nil, dh_gates: nil,
+      gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dc: nil, dx_gates: nil, dh_gates: nil,
       dh_prev: nil, dc_prev: nil)
-    var norm = ln_forward_work()
-    norm.cols = kind.hidden
-    norm.rows_per_batch = kind.rows
-    norm.eps = kind.eps
-    norm.centers = 1
-    norm.weight_offset = -0.0
-    norm.x = kind.kernelRows(args.x_gates)
-    norm.residual = kind.kernelRows(args.h_gates)
-    norm.y = kind.kernelRows(args.h)
-    norm.weight = args.x_weight
-    norm.bias = args.x_bias
-    norm.mean = args.mean
-    norm.rstd = args.rstd
-    self.norm = norm
+    scratch = try CellScratch(kind, gates: kind.isLSTM ? 2 : 0, count: partition.parts)
   }
 
   mutating func run() {
@@ -59,6 +38,7 @@ struct CellForwardPlan {
             .run(part: part)
         }, plan)
     }
+    scratch.free()
   }
 
   private func run(part: Int64) {
@@ -67,7 +47,7 @@ struct CellForwardPlan {
       var row = begin
       while row < end {
         let stop = kind.endOfRun(row, end, mask)
-        if stop > row { step(row, stop) }
+        if stop > row { step(row, stop, part: part) }
         row = stop
         while row < end, let mask, mask[Int(row)] == 0 {
           keep(row)
@@ -78,22 +58,9 @@ struct CellForwardPlan {
   }
 
   /// The rows begin ..< end, which are not masked.
-  private func step(_ begin: Int64, _ end: Int64) {
+  private func step(_ begin: Int64, _ end: Int64, part: Int64) {
     var work = work
-    guard kind.isRNN else {
-      kernel(&work, begin, end)
-      return
-    }
-    var norm = norm
-    // So many that they are in a cache when the kernel follows.
-    let rows = kind.rowsInCache
-    var row = begin
-    while row < end {
-      let stop = min(row + rows, end)
-      normKernel(&norm, row, stop)
-      kernel(&work, row, stop)
-      row = stop
-    }
+    kernels.forward.unsafelyUnwrapped(&work, begin, end, scratch[part])
   }
 
   /// A masked row.
@@ -104,6 +71,35 @@ struct CellForwardPlan {
     kind.set(row, of: work.mean, kind.norms)
     kind.set(row, of: work.rstd, kind.norms)
   }
+}
+
+/// Memory of the kernels of a cell: the same for each of `count`, parts or blocks.
+struct CellScratch {
+  let bytes: Int64
+  private let memory: UnsafeMutableRawPointer?
+
+  /// None of it for 0 gates.
+  init(_ kind: CellKind, gates: Int64, count: Int64) throws(Failure) {
+    let (vectors, o1) = ((kind.hidden + 7) / 8).multipliedReportingOverflow(by: gates)
+    // Each number takes twice the bytes of an element.
+    let (bytes, o2) = vectors.multipliedReportingOverflow(by: 16 * kind.dtype.size)
+    let (total, o3) = bytes.multipliedReportingOverflow(by: count)
+    self.bytes = bytes
+    guard total > 0 || o1 || o2 || o3 else {
+      memory = nil
+      return
+    }
+    guard !(o1 || o2 || o3), let memory = allocate(total) else {
+      throw failure(
+        LAYERNORM_ERROR_OUT_OF_MEMORY, "hidden is ", .number(kind.hidden),
+        ": no memory for the numbers between its kernels")
+    }
+    self.memory = memory
+  }
+
+  subscript(index: Int64) -> UnsafeMutableRawPointer? { memory.map { $0 + Int(index * bytes) } }
+
+  func free() { CShims.free(memory) }
 }
 
 /// Not inlined: the cells have several of it.
@@ -119,27 +115,12 @@ extension CellKind {
   /// norm would move in that time.
   var bytesOfRow: Int64 { 6 * gates * hidden * dtype.size }
 
-  /// No more rows than this are passed through several kernels one after the other.
-  static let largestRun: Int64 = 16
-
-  /// Rows that stay in a cache between these kernels.
-  var rowsInCache: Int64 {
-    let (bytes, overflow) = (gates * hidden).multipliedReportingOverflow(by: 6 * dtype.size)
-    return overflow ? 1 : max(1, min(CellKind.largestRun, (256 << 10) / bytes))
-  }
-
   /// Where the rows from `row` on that are not masked end.
   func endOfRun(_ row: Int64, _ end: Int64, _ mask: UnsafePointer<UInt8>?) -> Int64 {
     guard let mask else { return end }
     var row = row
     while row < end && mask[Int(row)] != 0 { row += 1 }
     return row
-  }
-
-  /// Rows of one gate, for a kernel of the norms.
-  func kernelRows(_ pointer: UnsafeRawPointer?) -> ln_rows {
-    ln_rows(
-      data: UnsafeMutableRawPointer(mutating: pointer), row_stride: hidden, batch_stride: 0)
   }
 
   /// Sets a row of `count` elements of an output, where it is wanted, to that of an input, or to zeros.
