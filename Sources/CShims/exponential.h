@@ -4,8 +4,18 @@
 
 #include "vectors.h"
 
+LN_INLINE ln_float8 ln_divide_float8(ln_float8 a, ln_float8 b) { return a / b; }
+
 /* The larger; v where it is NaN. */
 LN_INLINE ln_double8 ln_at_least8(ln_double8 v, ln_double8 least) { return v < least ? least : v; }
+
+/* The smaller; v where it is NaN. */
+LN_INLINE ln_double8 ln_at_most8(ln_double8 v, ln_double8 most) { return v > most ? most : v; }
+
+LN_INLINE ln_double8 ln_negate8(ln_double8 v) { return -v; }
+LN_INLINE ln_double8 ln_negative_magnitude8(ln_double8 v) {
+  return (ln_double8)((ln_long8)v | INT64_MIN);
+}
 
 /* A magnitude with the sign of x. */
 LN_INLINE ln_double8 ln_with_sign8(ln_double8 magnitude, ln_double8 x) {

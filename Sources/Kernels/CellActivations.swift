@@ -12,10 +12,7 @@ extension CellNumber {
     let shifted = shifter.adding(y.doubles, times: SIMD8(repeating: 0x1.71547652b82fep+0))
     let n = shifted - shifter
     power = ln_power_of_two8(shifted)
-    let zero = SIMD8<Double>(repeating: 0)
-    // n times the first part of log(2) is exact.
-    let r = (y + Self(exactly: n * SIMD8(repeating: -0x1.62e42fee00000p-1)))
-      .adding(Self(exactly: zero - n), times: Self.logTwoRest)
+    let r = y.lessLogTwo(times: n)
     rest = r.smallExponentialLessOne
   }
 
@@ -24,10 +21,10 @@ extension CellNumber {
     var power = SIMD8<Double>(repeating: 0)
     var rest = Self(0)
     negativeMagnitude.exponentialParts(&power, &rest)
-    let e = (Self(exactly: power) + rest.scaled(power)).scaled(SIMD8(repeating: 0x1p-64))
-    let one = Self(1)
+    let one = SIMD8<Double>(repeating: 1)
+    let e = rest.plus(one).scaled(power).scaled(SIMD8(repeating: 0x1p-64))
     let isNegative = ln_less8(doubles, SIMD8(repeating: 0))
-    return one.replacing(with: e, where: isNegative) / (one + e)
+    return Self(exactly: one).replacing(with: e, where: isNegative) * e.plus(one).reciprocal
   }
 
   /// -(e^y - 1) / (2 + (e^y - 1)) of y = -2|x|, which keeps the digits of small results too; and `slope`,
@@ -38,20 +35,15 @@ extension CellNumber {
     negativeMagnitude.scaled(SIMD8(repeating: 2)).exponentialParts(&power, &rest)
     power = power * SIMD8(repeating: 0x1p-64)
     let scaledRest = rest.scaled(power)
-    let difference = Self(exactly: power - SIMD8(repeating: 1)) + scaledRest
-    let reciprocal = Self(1) / (Self(2) + difference)
-    let e = Self(exactly: power) + scaledRest
+    let difference = scaledRest.plus(power - SIMD8(repeating: 1))
+    let reciprocal = difference.plus(SIMD8(repeating: 2)).reciprocal
+    let e = scaledRest.plus(power)
     slope = (e * reciprocal * reciprocal).scaled(SIMD8(repeating: 4))
-    let sign = ln_with_sign8(SIMD8(repeating: 1), doubles)
-    return (difference * reciprocal).scaled(SIMD8(repeating: 0) - sign)
+    return (difference * reciprocal).scaled(SIMD8(repeating: -1)).withSign(of: self)
   }
 
   @inline(__always) func tanh() -> Self {
     var slope = Self(0)
     return tanh(slope: &slope)
-  }
-
-  @inline(__always) private var negativeMagnitude: Self {
-    scaled(SIMD8(repeating: 0) - ln_with_sign8(SIMD8(repeating: 1), doubles))
   }
 }

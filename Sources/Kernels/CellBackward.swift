@@ -19,7 +19,7 @@ func cellBackward<C: CellScalar>(
 /// The gradients at the gates are kept in between, unrounded; what an output may take the place of is loaded
 /// before.
 private struct CellBackward<C: CellScalar> {
-  typealias Number = C.Wide
+  typealias Number = C.Number
 
   private let work: UnsafePointer<ln_cell_work>
   private let shape: CellShape
@@ -67,30 +67,28 @@ private struct CellBackward<C: CellScalar> {
     let toC = gradients + 3 &* shape.vectors
     var projected = PairOfSums<Number>()
     span.forEachColumns { _, columns in
-      let dh = Number(exactly: columns.load(state(work.pointee.dh)))
+      let dh = columns.load(state(work.pointee.dh))
       let o = gate(2, columns)
       let normalized = norm(source.load(0, columns))
-      let weight = Number(exactly: columns.load(weight, else: 1))
+      let weight = columns.load(weight, else: 1)
       var slope = Number(0)
-      let tanh = Number(exactly: columns.load(bias)).adding(normalized, times: weight)
-        .tanh(slope: &slope)
-      gradient(2, columns).pointee = dh * tanh * logisticSlope(o)
-      let dy = dh * o * slope
+      let tanh = normalized.times(weight, plus: columns.load(bias)).tanh(slope: &slope)
+      gradient(2, columns).pointee = tanh.times(dh) * logisticSlope(o)
+      let dy = o.times(dh) * slope
       toC[columns.index / 8] = dy
-      projected.add((dy * weight).keepingLast(columns.count), times: normalized)
+      projected.add(dy.times(weight).keepingLast(columns.count), times: normalized)
       sums?.add(dy, times: normalized, .c, 0, columns)
     }
     let projection = CellNorm.Projection(norm, projected, count: span.count)
     span.forEachColumns { _, columns in
-      let g = toC[columns.index / 8] * Number(exactly: columns.load(weight, else: 1))
-      let dc =
-        Number(exactly: columns.load(state(work.pointee.dc)))
-        + projection(g, norm(source.load(0, columns)))
+      let g = toC[columns.index / 8].times(columns.load(weight, else: 1))
+      let dc = projection(g, norm(source.load(0, columns)))
+        .plus(columns.load(state(work.pointee.dc)))
       let f = gate(0, columns)
       let i = gate(1, columns)
       let g0 = gate(3, columns)
-      let cPrev = Number(exactly: columns.load(state(work.pointee.c_prev)))
-      gradient(0, columns).pointee = dc * cPrev * logisticSlope(f)
+      let cPrev = columns.load(state(work.pointee.c_prev))
+      gradient(0, columns).pointee = dc.times(cPrev) * logisticSlope(f)
       gradient(1, columns).pointee = dc * g0 * logisticSlope(i)
       gradient(3, columns).pointee = dc * i * tanhSlope(g0)
       if let dcPrev = newState(work.pointee.dc_prev) { columns.store(dc * f, to: dcPrev) }
@@ -106,20 +104,20 @@ private struct CellBackward<C: CellScalar> {
     let weight = input(work.pointee.h_weight, 2 &* shape.hidden)
     let bias = input(work.pointee.h_bias, 2 &* shape.hidden)
     CellSpan(gates: 0..<1, hidden: shape.hidden).forEachColumns { _, columns in
-      let dh = Number(exactly: columns.load(state(work.pointee.dh)))
+      let dh = columns.load(state(work.pointee.dh))
       let z = gate(0, columns)
       let r = gate(1, columns)
       let n = gate(2, columns)
-      let dn = dh * z * tanhSlope(n)
-      let normalized = Number(exactly: columns.load(bias)).adding(
-        norm(source.load(2, columns)), times: Number(exactly: columns.load(weight, else: 1)))
-      let hPrev = Number(exactly: columns.load(state(work.pointee.h_prev)))
-      gradient(0, columns).pointee = dh * (n - hPrev) * logisticSlope(z)
+      let dn = z.times(dh) * tanhSlope(n)
+      let normalized = norm(source.load(2, columns)).times(
+        columns.load(weight, else: 1), plus: columns.load(bias))
+      let minusHPrev = ln_negate8(columns.load(state(work.pointee.h_prev)))
+      gradient(0, columns).pointee = n.plus(minusHPrev).times(dh) * logisticSlope(z)
       gradient(1, columns).pointee = dn * normalized * logisticSlope(r)
       gradient(2, columns).pointee = dn
       gradient(3, columns).pointee = dn * r
       if let dhPrev = newState(work.pointee.dh_prev) {
-        columns.store(dh * (Number(1) - z), to: dhPrev)
+        columns.store((Number(1) - z).times(dh), to: dhPrev)
       }
     }
   }
@@ -148,23 +146,22 @@ private struct CellBackward<C: CellScalar> {
     func da(_ gate: Int, _ columns: Columns) -> Number {
       gradient(ofH && !shape.isLSTM && gate == 2 ? 3 : gate, columns).pointee
     }
-    func weights(_ gate: Int, _ columns: Columns) -> Number {
-      guard let weight else { return Number(1) }
-      return Number(exactly: columns.load(weight + gate &* shape.hidden))
+    func weights(_ gate: Int, _ columns: Columns) -> SIMD8<Double> {
+      columns.load(weight.map { $0 + gate &* shape.hidden }, else: 1)
     }
     var projected = PairOfSums<Number>()
     span.forEachColumns { gate, columns in
       let normalized = norm(source.load(gate, columns))
       let da = da(gate, columns)
       projected.add(
-        (da * weights(gate, columns)).keepingLast(columns.count), times: normalized)
+        da.times(weights(gate, columns)).keepingLast(columns.count), times: normalized)
       sums?.add(da, times: normalized, kind, gate, columns)
     }
     let projection = CellNorm.Projection(norm, projected, count: span.count)
     let dx = output(ofH ? work.pointee.dh_gates : work.pointee.dx_gates).unsafelyUnwrapped
     span.forEachColumns { gate, columns in
       let gradient = projection(
-        da(gate, columns) * weights(gate, columns), norm(source.load(gate, columns)))
+        da(gate, columns).times(weights(gate, columns)), norm(source.load(gate, columns)))
       columns.store(gradient, to: dx + gate &* shape.hidden)
     }
   }
@@ -263,8 +260,8 @@ func cellJoin<C: CellScalar>(
   _ sums: UnsafeMutableRawPointer?, _ gradient: UnsafeMutableRawPointer?, _ accumulates: Int32
 ) {
   let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
-  func total(_ vector: Int, _ block: Int) -> UnsafeMutablePointer<C.Wide> {
-    (sums.unsafelyUnwrapped + block &* Int(blockBytes)).assumingMemoryBound(to: C.Wide.self) + vector
+  func total(_ vector: Int, _ block: Int) -> UnsafeMutablePointer<C.Number> {
+    (sums.unsafelyUnwrapped + block &* Int(blockBytes)).assumingMemoryBound(to: C.Number.self) + vector
   }
   CellSpan(gates: 0..<1, hidden: Int(hidden)).forEachColumns { _, columns in
     let vector = columns.index / 8
@@ -280,7 +277,7 @@ func cellJoin<C: CellScalar>(
       distance &*= 2
     }
     var sum = total(vector, 0).pointee
-    if accumulates != 0 { sum = sum + C.Wide(exactly: columns.load(UnsafePointer(gradient))) }
+    if accumulates != 0 { sum = sum.plus(columns.load(UnsafePointer(gradient))) }
     columns.store(sum, to: gradient)
   }
 }

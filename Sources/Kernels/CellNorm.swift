@@ -19,11 +19,11 @@ struct CellRow<C: CellScalar>: CellSource {
     self.hidden = hidden
   }
 
-  @inline(__always) func load(_ gate: Int, _ columns: Columns) -> C.Wide {
+  @inline(__always) func load(_ gate: Int, _ columns: Columns) -> C.Number {
     let offset = gate &* hidden
     var values = columns.load(row + offset)
     if let addend { values = C.roundDoubles(values + columns.load(addend + offset)) }
-    return C.Wide(exactly: values)
+    return C.Number(exactly: values)
   }
 }
 
@@ -51,11 +51,11 @@ struct CellSpan {
   }
 }
 
-/// Mean and rstd of the elements of a span, times a power of two near rstd: no square overflows, and none that
-/// matters underflows.
+/// What a span is normalized with: x^ = (x - mean) * rstd. Numbers whose squares may leave the range are taken
+/// times a power of two near rstd.
 struct CellNorm<Number: CellNumber> {
   private let scale: SIMD8<Double>
-  private let mean: Number
+  private let minusMean: Number
   private let rstd: Number
 
   @inline(__always)
@@ -77,26 +77,26 @@ struct CellNorm<Number: CellNumber> {
   /// - Parameters:
   ///   - center: not many spreads from the mean.
   ///   - scale: about rstd.
-  #if LAYERNORM_COMPACT
-    @inline(never)
-  #endif
+  @inline(never)
   private init<S: CellSource>(
     of source: S, _ span: CellSpan, center: Double, scale: Double, eps: Double
   ) where S.Number == Number {
-    let power = powerOfTwo(min(scale, 0x1p1000 / center.magnitude))
+    let power = Number.isNarrow ? powerOfTwo(min(scale, 0x1p1000 / center.magnitude)) : 1
     let powers = SIMD8<Double>(repeating: power)
-    let center = Number(center * power)
+    let center = SIMD8<Double>(repeating: center * power)
+    let minusCenter = ln_negate8(center)
     var sums = PairOfSums<Number>()
     span.forEachColumns { gate, columns in
-      let scaled = source.load(gate, columns).scaled(powers)
-      let deviation = (scaled - center).keepingLast(columns.count)
+      let x = source.load(gate, columns)
+      var deviation = (Number.isNarrow ? x.scaled(powers) : x).plus(minusCenter)
+      if columns.count < 8 { deviation = deviation.keepingLast(columns.count) }
       sums.add(deviation, times: deviation)
     }
     let low = sums.mean(of: span.count)
     let variance = sums.meanProduct(of: span.count) - low * low
-    let rstd = (variance + Number(eps * power * power)).reciprocalSquareRoot
+    let rstd = variance.plus(SIMD8(repeating: eps * power * power)).reciprocalSquareRoot
     self.scale = powers
-    mean = center + low
+    minusMean = low.plus(center).scaled(SIMD8(repeating: -1))
     // Of a constant row with eps 0, x^ is 0, its limit as eps goes to 0.
     let isInfinite = ln_less8(
       SIMD8(repeating: Double.greatestFiniteMagnitude), rstd.doubles)
@@ -104,7 +104,7 @@ struct CellNorm<Number: CellNumber> {
   }
 
   @inline(__always) var unscaledMean: Double {
-    mean.scaled(ln_divide8(SIMD8(repeating: 1), scale)).doubles[0]
+    minusMean.scaled(ln_divide8(SIMD8(repeating: -1), scale)).doubles[0]
   }
   @inline(__always) var unscaledRstd: Double {
     let unscaled = rstd.scaled(scale).doubles[0]
@@ -113,7 +113,7 @@ struct CellNorm<Number: CellNumber> {
 
   /// x^
   @inline(__always) func callAsFunction(_ x: Number) -> Number {
-    (x.scaled(scale) - mean) * rstd
+    ((Number.isNarrow ? x.scaled(scale) : x) + minusMean) * rstd
   }
 
   /// From g = dy * weight to the gradient of x: rstd * (g - sum(g) / n - x^ * sum(g * x^) / n).
@@ -165,18 +165,18 @@ private struct Extent {
   let reach: Double
 
   @inline(__always) init<S: CellSource>(of source: S, _ span: CellSpan) {
-    let zero = SIMD8<Double>(repeating: 0)
     let first = source.load(span.gates.lowerBound, Columns(0, of: span.hidden)).doubles[7]
     let filling = SIMD8<Double>(repeating: first)
     var largest = filling
-    var largestNegative = zero - filling
+    var smallest = filling
     span.forEachColumns { gate, columns in
-      let x = source.load(gate, columns).doubles.keepingLast(columns.count, else: filling)
+      var x = source.load(gate, columns).doubles
+      if columns.count < 8 { x = x.keepingLast(columns.count, else: filling) }
       largest = ln_at_least8(largest, x)
-      largestNegative = ln_at_least8(largestNegative, zero - x)
+      smallest = ln_at_most8(smallest, x)
     }
     let most = largest.largestLane
-    let least = -largestNegative.largestLane
+    let least = -ln_negate8(smallest).largestLane
     middle = 0.5 * most + 0.5 * least
     reach = 0.5 * most - 0.5 * least
   }

@@ -1,12 +1,15 @@
 import CShims
 
 /// A dtype of the recurrent cells, which compute in twice its precision.
-protocol CellScalar: ComputeScalar, Element where Wide: CellNumber {
+protocol CellScalar: ComputeScalar, Element {
+  associatedtype Number: CellNumber
   /// The last `count` < 8 elements, in the last lanes; zero in the others.
   static func load(short count: Int, _ elements: UnsafePointer<Self>) -> SIMD8<Double>
 }
 
 extension Float: CellScalar {
+  typealias Number = SIMD8<Double>
+
   @inline(__always)
   static func load(short count: Int, _ elements: UnsafePointer<Float>) -> SIMD8<Double> {
     ln_widen8(ln_load_short_float8(elements, Int64(count)))
@@ -14,6 +17,8 @@ extension Float: CellScalar {
 }
 
 extension Double: CellScalar {
+  typealias Number = CellPair
+
   @inline(__always)
   static func load(short count: Int, _ elements: UnsafePointer<Double>) -> SIMD8<Double> {
     ln_load_short8(elements, Int64(count))
@@ -103,7 +108,7 @@ struct Columns {
 
   /// Rounds to nearest.
   @inline(__always)
-  func store<C: CellScalar>(_ number: C.Wide, to row: UnsafeMutablePointer<C>) {
+  func store<C: CellScalar>(_ number: C.Number, to row: UnsafeMutablePointer<C>) {
     store(number.doubles, to: row)
   }
 }
