@@ -143,10 +143,11 @@ private struct CellBackward<C: CellScalar> {
     let ofH = product == 1
     let weight = input(ofH ? work.pointee.h_weight : work.pointee.x_weight, 0)
     let kind: CellSums<Number>.Kind = ofH ? .h : .x
-    func da(_ gate: Int, _ columns: Columns) -> Number {
-      gradient(ofH && !shape.isLSTM && gate == 2 ? 3 : gate, columns).pointee
+    let swapped = ofH && !shape.isLSTM ? 2 : -1
+    @inline(__always) func da(_ gate: Int, _ columns: Columns) -> Number {
+      gradient(gate == swapped ? 3 : gate, columns).pointee
     }
-    func weights(_ gate: Int, _ columns: Columns) -> SIMD8<Double> {
+    @inline(__always) func weights(_ gate: Int, _ columns: Columns) -> SIMD8<Double> {
       columns.load(weight.map { $0 + gate &* shape.hidden }, else: 1)
     }
     var projected = PairOfSums<Number>()

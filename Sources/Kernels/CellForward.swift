@@ -2,7 +2,7 @@ import CShims
 
 /// Forward kernel of the recurrent cells.
 ///
-/// - Parameter scratch: four gates of one row.
+/// - Parameter scratch: five gates of one row.
 @inline(__always)
 func cellForward<C: CellScalar>(
   _: C.Type, _ work: UnsafePointer<ln_cell_work>?, _ begin: Int64, _ end: Int64,
@@ -16,8 +16,8 @@ func cellForward<C: CellScalar>(
   }
 }
 
-/// A row first takes the statistics of its products with x and h; then gate after gate, which are kept unrounded;
-/// then the state, and of the LSTM the norm of c, and h.
+/// A row first takes the statistics of its products with x and h; then gate after gate, which are kept unrounded,
+/// and of the LSTM c after them; then the state.
 private struct CellForward<C: CellScalar> {
   typealias Number = C.Number
 
@@ -47,11 +47,22 @@ private struct CellForward<C: CellScalar> {
         write(norms[index], index, of: row)
       }
     }
-    if shape.isRNN {
-      activate(row)
+    let last = shape.gates &- 1
+    for gate in 0..<last { add(gate, row) }
+    applyLogistic(last &* shape.vectors)
+    add(last, row)
+    if !shape.isRNN || work.pointee.cell == CellShape.tanh { applyTanh(last) }
+    if shape.isLSTM {
+      finishLSTM(row)
+    } else if shape.isRNN {
+      finishRNN(row)
     } else {
-      for gate in 0..<shape.gates { pass(gate, row) }
-      if shape.isLSTM { passLSTM(row) } else { passGRU(row) }
+      finishGRU(row)
+    }
+    if let saved = output(work.pointee.gates, row &* shape.gates &* shape.hidden) {
+      span(shape.gates).forEachColumns { gate, columns in
+        columns.store(gates[gate &* shape.vectors &+ columns.index / 8], to: saved + gate &* shape.hidden)
+      }
     }
   }
 
@@ -86,70 +97,89 @@ private struct CellForward<C: CellScalar> {
       bias: input(product == 0 ? work.pointee.x_bias : work.pointee.h_bias, offset))
   }
 
-  @inline(never) private func activate(_ row: Int) {
-    let normalized = normalized(0, 0, row)
-    let isTanh = work.pointee.cell == CellShape.tanh
-    let h = state(work.pointee.h, row)
+  /// A gate before its activation. In loops of their own, more of it and of the activations is under way at once.
+  @inline(never) private func add(_ gate: Int, _ row: Int) {
+    let sums = gates + gate &* shape.vectors
+    let ofX = normalized(0, gate, row)
+    let ofH = normalized(shape.products &- 1, gate, row)
+    let resets = gate == 2 && !shape.isLSTM
     for vector in 0..<shape.vectors {
       let columns = Columns(vector, of: shape.hidden)
-      let sum = normalized(columns)
-      let isNegative = ln_less8(sum.doubles, SIMD8(repeating: 0))
-      columns.store(isTanh ? sum.tanh() : sum.replacing(with: Number(0), where: isNegative), to: h)
+      let x = ofX(columns)
+      if shape.isRNN {
+        sums[vector] = x
+      } else {
+        let h = ofH(columns)
+        sums[vector] = x + (resets ? gates[shape.vectors &+ vector] * h : h)
+      }
     }
   }
 
-  @inline(never) private func pass(_ gate: Int, _ row: Int) {
-    let isLast = gate == shape.gates &- 1
-    let resets = isLast && !shape.isLSTM
-    let ofX = normalized(0, gate, row)
-    let ofH = normalized(1, gate, row)
-    let saved = output(work.pointee.gates, (row &* shape.gates &+ gate) &* shape.hidden)
-    for vector in 0..<shape.vectors {
-      let columns = Columns(vector, of: shape.hidden)
-      let h = ofH(columns)
-      let sum = ofX(columns) + (resets ? gates[shape.vectors &+ vector] * h : h)
-      let value = isLast ? sum.tanh() : sum.logistic()
-      gates[gate &* shape.vectors &+ vector] = value
-      if let saved { columns.store(value, to: saved) }
+  @inline(never) private func applyLogistic(_ count: Int) {
+    for vector in 0..<count { gates[vector] = gates[vector].logistic() }
+  }
+
+  @inline(never) private func applyTanh(_ gate: Int) {
+    let sums = gates + gate &* shape.vectors
+    for vector in 0..<shape.vectors { sums[vector] = sums[vector].tanh() }
+  }
+
+  /// h, of which the RNN has tanh in the place of its gate, or the sum.
+  @inline(never) private func finishRNN(_ row: Int) {
+    let isTanh = work.pointee.cell == CellShape.tanh
+    let h = state(work.pointee.h, row)
+    columns {
+      let gate = gates[$0.index / 8]
+      let isNegative = ln_less8(gate.doubles, SIMD8(repeating: 0))
+      $0.store(isTanh ? gate : gate.replacing(with: Number(0), where: isNegative), to: h)
     }
   }
 
   /// h = (1 - s(z)) * h_prev + s(z) * n
-  @inline(never) private func passGRU(_ row: Int) {
+  @inline(never) private func finishGRU(_ row: Int) {
     let hPrev = input(work.pointee.h_prev, row &* shape.hidden)
     let h = state(work.pointee.h, row)
-    for vector in 0..<shape.vectors {
-      let columns = Columns(vector, of: shape.hidden)
-      let z = gates[vector]
-      let kept = (Number(1) - z).times(columns.load(hPrev))
-      columns.store(kept.adding(z, times: gates[2 &* shape.vectors &+ vector]), to: h)
+    let n = gates + 2 &* shape.vectors
+    columns {
+      let z = gates[$0.index / 8]
+      $0.store((Number(1) - z).times($0.load(hPrev)).adding(z, times: n[$0.index / 8]), to: h)
     }
   }
 
-  /// c = s(f) * c_prev + s(i) * tanh(g), in the place of s(f); h = s(o) * tanh(LN(c)).
-  @inline(never) private func passLSTM(_ row: Int) {
+  /// c = s(f) * c_prev + s(i) * tanh(g); h = s(o) * tanh(LN(c)).
+  @inline(never) private func finishLSTM(_ row: Int) {
     let vectors = shape.vectors
     let cPrev = input(work.pointee.c_prev, row &* shape.hidden)
-    let c = state(work.pointee.c, row)
-    for vector in 0..<vectors {
-      let columns = Columns(vector, of: shape.hidden)
-      let new = gates[vector].times(columns.load(cPrev))
+    let newC = state(work.pointee.c, row)
+    let c = gates + 4 &* vectors
+    columns {
+      let vector = $0.index / 8
+      let new = gates[vector].times($0.load(cPrev))
         .adding(gates[vectors &+ vector], times: gates[3 &* vectors &+ vector])
-      gates[vector] = new
-      columns.store(new, to: c)
+      c[vector] = new
+      $0.store(new, to: newC)
     }
-    let span = CellSpan(gates: 0..<1, hidden: shape.hidden)
-    let source = UnroundedRow(vectors: UnsafePointer(gates))
-    let norm = CellNorm(of: source, span, eps: work.pointee.eps)
+    let source = UnroundedRow(vectors: UnsafePointer(c))
+    let norm = CellNorm(of: source, span(1), eps: work.pointee.eps)
     write(norm, 2 &* shape.norms, of: row)
     let normalized = NormalizedGate<C, UnroundedRow<Number>>(
       norm: norm, source: source, gate: 0, weight: input(work.pointee.c_weight, 0),
       bias: input(work.pointee.c_bias, 0))
+    columns { c[$0.index / 8] = normalized($0) }
+    applyTanh(4)
     let h = state(work.pointee.h, row)
-    for vector in 0..<vectors {
-      let columns = Columns(vector, of: shape.hidden)
-      columns.store(gates[2 &* vectors &+ vector] * normalized(columns).tanh(), to: h)
+    columns {
+      let vector = $0.index / 8
+      $0.store(gates[2 &* vectors &+ vector] * c[vector], to: h)
     }
+  }
+
+  @inline(__always) private func span(_ gates: Int) -> CellSpan {
+    CellSpan(gates: 0..<gates, hidden: shape.hidden)
+  }
+
+  @inline(__always) private func columns(_ body: (Columns) -> Void) {
+    span(1).forEachColumns { body($1) }
   }
 
   @inline(__always)

@@ -86,14 +86,15 @@ extension SIMD8<Double>: CellNumber {
 
   /// But for 2^-37 of e^self.
   @inline(__always) var smallExponentialLessOne: Self {
-    let rest = Self(repeating: 0x1.a15169e096556p-13)
-      .adding(Self(repeating: 0x1.a1131351400c3p-16), times: self)
-      .asFactor(of: self, plus: 0x1.6c1685919d367p-10)
-      .asFactor(of: self, plus: 0x1.1110c63a4eed0p-7)
-      .asFactor(of: self, plus: 0x1.5555555c85f99p-5)
-      .asFactor(of: self, plus: 0x1.5555556750672p-3)
-      .asFactor(of: self, plus: 0.5)
-    return adding(self * self, times: rest)
+    // In halves, whose chains are shorter than one.
+    let square = self * self
+    let last = Self(repeating: 0x1.6c1685919d367p-10)
+      .adding(Self(repeating: 0x1.a15169e096556p-13), times: self)
+      .adding(Self(repeating: 0x1.a1131351400c3p-16), times: square)
+    let middle = Self(repeating: 0x1.5555555c85f99p-5)
+      .adding(Self(repeating: 0x1.1110c63a4eed0p-7), times: self)
+    let first = Self(repeating: 0.5).adding(Self(repeating: 0x1.5555556750672p-3), times: self)
+    return adding(square, times: first.adding(square, times: middle.adding(square, times: last)))
   }
 }
 

@@ -25,7 +25,7 @@ struct CellForwardPlan {
       h_bias: args.h_bias, c_weight: args.c_weight, c_bias: args.c_bias, h: args.h, c: args.c,
       gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dc: nil, dx_gates: nil, dh_gates: nil,
       dh_prev: nil, dc_prev: nil)
-    scratch = try CellScratch(kind, gates: 4, count: partition.parts)
+    scratch = try CellScratch(kind, gates: 5, count: partition.parts)
   }
 
   mutating func run() {
