@@ -1,19 +1,17 @@
 import CShims
 
 extension CellNumber {
-  /// e^self = power * (1 + rest), for self <= 0: power is 2^n, of the integer n nearest to self / log(2), times
-  /// 2^64, which keeps it apart from the subnormal numbers.
+  /// e^self = power * (1 + rest), for self <= 0: power is 2^n, of the integer n nearest to self / log(2); of a
+  /// narrow number times 2^64, which keeps it apart from the subnormal ones.
   @inline(__always)
   private func exponentialParts(_ power: inout SIMD8<Double>, _ rest: inout Self) {
     // The exponential of the limit rounds to 0.
-    let y = atLeast(-746)
+    let y = atLeast(Self.isNarrow ? -746 : -700)
     // To add it rounds to an integer, which the last digits then hold.
-    let shifter = SIMD8<Double>(repeating: 0x1.8p52)
+    let shifter = SIMD8<Double>(repeating: Self.isNarrow ? 0x1.8p52 : 0x1.8p52 - 64)
     let shifted = shifter.adding(y.doubles, times: SIMD8(repeating: 0x1.71547652b82fep+0))
-    let n = shifted - shifter
     power = ln_power_of_two8(shifted)
-    let r = y.lessLogTwo(times: n)
-    rest = r.smallExponentialLessOne
+    rest = y.lessLogTwo(times: shifted - shifter).smallExponentialLessOne
   }
 
   /// 1 / (1 + e^-x), as e^x / (1 + e^x) for a negative x, so that small results keep their digits.
@@ -22,7 +20,8 @@ extension CellNumber {
     var rest = Self(0)
     negativeMagnitude.exponentialParts(&power, &rest)
     let one = SIMD8<Double>(repeating: 1)
-    let e = rest.plus(one).scaled(power).scaled(SIMD8(repeating: 0x1p-64))
+    var e = rest.plus(one).scaled(power)
+    if Self.isNarrow { e = e.scaled(SIMD8(repeating: 0x1p-64)) }
     let isNegative = ln_less8(doubles, SIMD8(repeating: 0))
     return Self(exactly: one).replacing(with: e, where: isNegative) * e.plus(one).reciprocal
   }
@@ -33,7 +32,7 @@ extension CellNumber {
     var power = SIMD8<Double>(repeating: 0)
     var rest = Self(0)
     negativeMagnitude.scaled(SIMD8(repeating: 2)).exponentialParts(&power, &rest)
-    power = power * SIMD8(repeating: 0x1p-64)
+    if Self.isNarrow { power = power * SIMD8(repeating: 0x1p-64) }
     let scaledRest = rest.scaled(power)
     let difference = scaledRest.plus(power - SIMD8(repeating: 1))
     let reciprocal = difference.plus(SIMD8(repeating: 2)).reciprocal

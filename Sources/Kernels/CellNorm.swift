@@ -60,10 +60,16 @@ struct CellNorm<Number: CellNumber> {
 
   @inline(__always)
   init<S: CellSource>(of source: S, _ span: CellSpan, eps: Double) where S.Number == Number {
-    let extent = Extent(of: source, span)
-    self.init(
-      of: source, span, center: extent.middle,
-      scale: min(1 / extent.reach, 1 / eps.squareRoot()), eps: eps)
+    if Number.isNarrow {
+      let extent = Extent(of: source, span)
+      self.init(
+        of: source, span, center: extent.middle,
+        scale: min(1 / extent.reach, 1 / eps.squareRoot()), eps: eps)
+    } else {
+      // No element is further from the mean than the square root of their number in spreads.
+      let any = source.load(span.gates.lowerBound, Columns(0, of: span.hidden)).doubles[7]
+      self.init(of: source, span, center: any, scale: 1, eps: eps)
+    }
   }
 
   /// From statistics that were rounded, to all their digits.
