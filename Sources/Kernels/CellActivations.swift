@@ -15,7 +15,12 @@ extension CellNumber {
   }
 
   /// 1 / (1 + e^-x), as e^x / (1 + e^x) for a negative x, so that small results keep their digits.
-  @inline(__always) func logistic() -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func logistic() -> Self {
     var power = SIMD8<Double>(repeating: 0)
     var rest = Self(0)
     negativeMagnitude.exponentialParts(&power, &rest)
@@ -28,7 +33,12 @@ extension CellNumber {
 
   /// -(e^y - 1) / (2 + (e^y - 1)) of y = -2|x|, which keeps the digits of small results too; and `slope`,
   /// 1 - tanh^2 = 4 e^y / (1 + e^y)^2.
-  @inline(__always) func tanh(slope: inout Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func tanh(slope: inout Self) -> Self {
     var power = SIMD8<Double>(repeating: 0)
     var rest = Self(0)
     negativeMagnitude.scaled(SIMD8(repeating: 2)).exponentialParts(&power, &rest)

@@ -127,24 +127,44 @@ struct CellPair: CellNumber {
   }
   @inline(__always) var doubles: Doubles { high + low }
 
-  @inline(__always) static func + (a: Self, b: Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  static func + (a: Self, b: Self) -> Self {
     let sum = Self(sumOf: a.high, b.high)
     return Self(sum.high, sum.low + (a.low + b.low))
   }
   @inline(__always) static func - (a: Self, b: Self) -> Self {
     a + b.scaled(Doubles(repeating: -1))
   }
-  @inline(__always) static func * (a: Self, b: Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  static func * (a: Self, b: Self) -> Self {
     let product = Self(productOf: a.high, b.high)
     return Self(
       product.high, product.low.adding(a.high, times: b.low).adding(a.low, times: b.high))
   }
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { self + a * b }
-  @inline(__always) func plus(_ values: Doubles) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func plus(_ values: Doubles) -> Self {
     let sum = Self(sumOf: high, values)
     return Self(sum.high, sum.low + low)
   }
-  @inline(__always) func times(_ values: Doubles) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  func times(_ values: Doubles) -> Self {
     let product = Self(productOf: high, values)
     return Self(product.high, product.low.adding(low, times: values))
   }
@@ -163,13 +183,23 @@ struct CellPair: CellNumber {
   @inline(__always) private var isNegative: RowMask {
     ln_less8(high, Doubles(repeating: 0))
   }
-  @inline(__always) var reciprocal: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  var reciprocal: Self {
     let one = Doubles(repeating: 1)
     let guess = ln_divide8(one, high)
     let residual = (Self(exactly: one) - times(guess)).doubles
     return Self(guess, guess * residual)
   }
-  @inline(__always) var reciprocalSquareRoot: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  var reciprocalSquareRoot: Self {
     let root = DoubleDouble(high: doubles, low: low - (doubles - high)).reciprocalSquareRoot
     return Self(root.high, root.low)
   }
@@ -184,7 +214,12 @@ struct CellPair: CellNumber {
   @inline(__always) func atLeast(_ limit: Double) -> Self {
     replacing(with: Self(limit), where: ln_less8(high, Doubles(repeating: limit)))
   }
-  @inline(__always) var total: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  var total: Self {
     let eights =
       Self(ln_eights_low8(high, high), ln_eights_low8(low, low))
       + Self(ln_eights_high8(high, high), ln_eights_high8(low, low))
@@ -203,7 +238,12 @@ struct CellPair: CellNumber {
   }
 
   /// But for 2^-59 of e^self: what comes after the square needs no low part.
-  @inline(__always) var smallExponentialLessOne: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  var smallExponentialLessOne: Self {
     let r = doubles
     let rest = SIMD8<Double>(repeating: 0x1.af389ecfc4b9cp-26)
       .adding(SIMD8(repeating: 0x1.1f66d948a47d2p-29), times: r)

@@ -129,7 +129,8 @@ def _values(case: CellCase, inputs: dict[str, np.ndarray]) -> tuple[list[dict], 
 
 
 Outputs = dict[str, tuple[np.ndarray, np.ndarray]]
-"""By name, the exact values beside their sizes."""
+"""By name, the exact values beside their sizes: what one unit of an error is that of. A size of 0
+says that the value is met exactly."""
 
 
 def results(case: CellCase, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Outputs]:
@@ -149,7 +150,8 @@ def results(case: CellCase, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np
             given.setdefault(name, []).append(values)
         exact = {name: exact_cells.exactly(values) for name, values in saved.items()}
         of_row = exact_cells.backward(case.cell, row, exact, params, per_gate, eps)
-        gradients.append(of_row if there else _masked(case, row, of_row))
+        copied = {"dh_prev": row["dh"], "dc_prev": row["dc"]}
+        gradients.append(_sized(of_row) if there else _masked(of_row, copied))
         if there:
             terms.append(of_row)
     outputs: Outputs = {}
@@ -157,25 +159,44 @@ def results(case: CellCase, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np
         if name in ("dx_gates", "dh_gates", "dh_prev", "dc_prev"):
             outputs[name] = _stacked([row[name] for row in gradients])
         else:
-            outputs[name] = exact_cells.sum_of_rows([row[name] for row in terms])
+            outputs |= _sized({name: sum(row[name] for row in terms)})
     return {name: case.format.encode(np.concatenate(v)) for name, v in given.items()}, outputs
 
 
 def _forward_row(case: CellCase, row: dict, step: exact_cells.Step, there) -> Outputs:
-    statistics = {
-        "mean": np.array([mean for norm in step.norms for mean in norm.mean], object),
-        "rstd": np.array([rstd for norm in step.norms for rstd in norm.rstd], object),
-    }
-    values = {"h": step.h, "c": step.c, "gates": step.gates, **statistics}
+    values = {"h": step.h, "c": step.c, "gates": step.gates}
     if case.cell != "lstm":
         del values["c"]
     if case.cell.startswith("rnn"):
         del values["gates"]  # they are h
-    if there:
-        sizes = exact_cells.forward_sizes(case.cell, row, step)
-        return {name: (of, np.array(sizes[name], object)) for name, of in values.items()}
-    copied = {"h": row["h_prev"], "c": row["c_prev"]}
-    return {name: (copied.get(name, 0 * of), 0 * of) for name, of in values.items()}
+    statistics = {
+        "mean": np.array([mean for norm in step.norms for mean in norm.mean], object),
+        "rstd": np.array([rstd for norm in step.norms for rstd in norm.rstd], object),
+    }
+    if not there:
+        return _masked(values | statistics, {"h": row["h_prev"], "c": row["c_prev"]})
+    return _sized(values) | {name: (of, abs(of)) for name, of in statistics.items()}
+
+
+def _sized(values: dict[str, np.ndarray]) -> Outputs:
+    """The size of each is |value| or the root mean square of the row, or of the gradient of a
+    parameter, whichever is larger; of the gradient of a norm over two elements, which its
+    projection all but takes away, at least that of what it is taken from."""
+    sized: Outputs = {}
+    for name, row in values.items():
+        if not name.endswith(" size"):
+            size = np.maximum(abs(row), exact_cells.root_mean_square(row))
+            sized[name] = (row, np.maximum(size, values.get(f"{name} size", size)))
+    return sized
+
+
+def _masked(values: dict[str, np.ndarray], copied: dict[str, np.ndarray]) -> Outputs:
+    """What is copied, and zeros."""
+    return {
+        name: (copied.get(name, 0 * of), 0 * of)
+        for name, of in values.items()
+        if not name.endswith(" size")
+    }
 
 
 def _saved_row(case: CellCase, row: dict, step: exact_cells.Step, params: dict, there):
@@ -197,11 +218,6 @@ def _saved_row(case: CellCase, row: dict, step: exact_cells.Step, params: dict, 
         "rstd": nearest([rstd for norm in norms for rstd in norm.rstd]),
     }
     return saved, {name: values * bool(there) for name, values in statistics.items()}
-
-
-def _masked(case: CellCase, row: dict, of_row: Outputs) -> Outputs:
-    copied = {"dh_prev": row["dh"], "dc_prev": row["dc"]}
-    return {n: (copied.get(n, 0 * values), 0 * values) for n, (values, _) in of_row.items()}
 
 
 def _stacked(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,6 @@
 Vectors are NumPy arrays of gmpy2's mpfr, one row of a batch each; the row of a product holds its
 gates one after the other, in the order f, i, o, g or z, r, n. An absent parameter is a vector of
 ones or zeros.
-
-Beside a value goes its size: what one unit of its error is that of. It is |value|, the root mean
-square of the row, or what the derivative of the value makes of the sizes of what it is made from,
-whichever is largest: a layer norm that is off by one unit of its own moves what follows from it by
-that. For the gradient of a norm, which a projection leaves, both are those of the terms. A size of
-0 says that the value is met exactly.
 """
 
 from dataclasses import dataclass
@@ -18,8 +12,6 @@ import numpy as np
 from gmpy2 import mpfr, mpq
 
 PRECISION = 400
-FEW_ROWS = 16
-"""Of fewer, terms of a sum may cancel: its size is also the root of the sum of their squares."""
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
 
 gmpy2.get_context().precision = PRECISION
@@ -62,23 +54,22 @@ class Normalized:
     weight: np.ndarray
     y: np.ndarray
 
-    def sizes(self) -> np.ndarray:
-        """Those of y."""
-        return np.concatenate([own_size(self.y[span]) for span in self.spans])
-
-    def gradient(self, dy: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """That of what was normalized, and its size, from those of y."""
-        dx, dx_size = dy.copy(), dy.copy()
+    def gradient(self, dy: np.ndarray) -> np.ndarray:
+        """That of what was normalized, from that of y."""
+        dx = dy.copy()
         for span, rstd in zip(self.spans, self.rstd):
             x_hat, g = self.x_hat[span], dy[span] * self.weight[span]
             count = len(g)
             dx[span] = rstd * (g - g.sum() / count - x_hat * ((g * x_hat).sum() / count))
-            if count == 1:
-                dx_size[span] = 0
-                continue
-            terms = rstd * abs(size[span] * self.weight[span])
-            dx_size[span] = np.maximum(own_size(terms), abs(dx[span]))
-        return dx, dx_size
+        return dx
+
+    def left_by_projection(self, dy: np.ndarray) -> np.ndarray:
+        """The root mean square of rstd * g in norms over two elements; 0 in others."""
+        sizes = 0 * dy
+        for span, rstd in zip(self.spans, self.rstd):
+            if len(dy[span]) == 2:
+                sizes[span] = root_mean_square(rstd * dy[span] * self.weight[span])
+        return sizes
 
 
 def normalize(row: np.ndarray, ranges: list[slice], weight, bias, eps) -> Normalized:
@@ -139,69 +130,9 @@ def forward(cell: str, row: dict, params: dict, per_gate: bool, eps) -> Step:
     return Step(h, None, np.concatenate([z, r, n]), norms)
 
 
-def own_size(values: np.ndarray) -> np.ndarray:
-    return np.maximum(abs(values), root_mean_square(values))
-
-
-def largest(*sizes: np.ndarray) -> np.ndarray:
-    return np.maximum.reduce(sizes)
-
-
-def forward_sizes(cell: str, row: dict, step: Step) -> dict[str, np.ndarray]:
-    """The sizes of h, c, gates, mean and rstd of one row."""
-    sizes = [_statistics_sizes(norm, row[f"{of}_gates"]) for norm, of in zip(step.norms, "xh")]
-    if cell.startswith("rnn"):
-        slope = 1 - step.h * step.h if cell == "rnn_tanh" else 1
-        h = largest(own_size(step.h), slope * step.norms[0].sizes())
-        return {"h": h, "gates": h, **_joined(sizes)}
-    hidden = len(step.h)
-    x, y = (norm.sizes().reshape(-1, hidden) for norm in step.norms[:2])
-    gates = step.gates.reshape(-1, hidden)
-    if cell == "gru":
-        z, r, n = gates
-        of_h = step.norms[1].y.reshape(3, hidden)[2]
-        z_size, r_size = _gate(z, z * (1 - z), x[0] + y[0]), _gate(r, r * (1 - r), x[1] + y[1])
-        n_size = _gate(n, 1 - n * n, x[2] + r * y[2] + r_size * abs(of_h))
-        change = abs(n - row["h_prev"])
-        h = largest(own_size(step.h), (1 - z) * abs(row["h_prev"]), z * n_size, z_size * change)
-        return {"h": h, "gates": np.concatenate([z_size, r_size, n_size]), **_joined(sizes)}
-    slopes = [gates[0] * (1 - gates[0]), gates[1] * (1 - gates[1]), gates[2] * (1 - gates[2])]
-    slopes.append(1 - gates[3] * gates[3])
-    f, i, o, g = (_gate(*gate) for gate in zip(gates, slopes, x + y))
-    c = largest(own_size(step.c), f * abs(row["c_prev"]), i * abs(gates[3]), gates[1] * g)
-    state = step.norms[2]
-    normal, t = state.sizes(), tanh(state.y)
-    if hidden > 1:
-        normal = largest(normal, state.rstd[0] * abs(state.weight) * c)
-    h = largest(own_size(step.h), o * abs(t), gates[2] * (1 - t * t) * normal)
-    rstd = state.rstd[0] * (abs(state.x_hat) * c).sum() / hidden
-    sizes.append(([root_mean_square(c)], [state.rstd[0] * max(mpfr(1), rstd)]))
-    return {"h": h, "c": c, "gates": np.concatenate([f, i, o, g]), **_joined(sizes)}
-
-
-def _gate(gate: np.ndarray, slope: np.ndarray, size: np.ndarray) -> np.ndarray:
-    return largest(own_size(gate), slope * size)
-
-
-def _statistics_sizes(norm: Normalized, x: np.ndarray) -> tuple[list, list]:
-    """A mean near zero is the difference of large numbers: at least the spread around it."""
-    spreads = [root_mean_square(x[s] - mean) for s, mean in zip(norm.spans, norm.mean)]
-    return [max(abs(mean), spread) for mean, spread in zip(norm.mean, spreads)], norm.rstd
-
-
-def _joined(sizes: list[tuple[list, list]]) -> dict[str, list]:
-    return {
-        "mean": [m for means, _ in sizes for m in means],
-        "rstd": [r for _, rs in sizes for r in rs],
-    }
-
-
-def nothing(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return exactly(np.zeros(len(values))), exactly(np.zeros(len(values)))
-
-
 def backward(cell: str, row: dict, saved: dict, params: dict, per_gate: bool, eps) -> dict:
-    """Each gradient of one row beside its size; those of parameters are the row's terms.
+    """The gradients of one row; those of parameters are the row's terms. Beside those of products:
+    what their errors are at least counted in.
 
     saved: the gates, and c of the LSTM, as the forward call gave them. They are taken as they are;
     the statistics are the exact ones of x_gates, h_gates and that c."""
@@ -218,31 +149,23 @@ def backward(cell: str, row: dict, saved: dict, params: dict, per_gate: bool, ep
 
 def _rnn(cell: str, norm: Normalized, h: np.ndarray, dh: np.ndarray) -> dict:
     slope = 1 - h * h if cell == "rnn_tanh" else np.where(h > 0, mpfr(1), mpfr(0))
-    da = dh * slope
-    return {"dh_prev": nothing(dh), **_of_product("x", norm, da, abs(da))}
+    return {"dh_prev": 0 * dh, **_of_norm("x", norm, dh * slope)}
 
 
 def _lstm(row: dict, norms: list[Normalized], gates: np.ndarray, dh: np.ndarray) -> dict:
     f, i, o, g = gates
     t = tanh(norms[2].y)
-    slope = 1 - t * t
-    t_size = largest(abs(t), slope * norms[2].sizes())
-    dy = dh * o * slope
-    dy_size = abs(dh * o) * largest(slope, 2 * abs(t) * t_size)
-    through, size = norms[2].gradient(dy, dy_size)
-    dc = row["dc"] + through
-    size = largest(own_size(dc), size + abs(row["dc"]))
-    slopes = [f * (1 - f) * row["c_prev"], i * (1 - i) * g, o * (1 - o) * dh, (1 - g * g) * i]
-    terms, sizes = [dc, dc, t, dc], [size, size, t_size, size]
-    da = np.concatenate([slope * term for slope, term in zip(slopes, terms)])
-    da_size = np.concatenate([abs(slope) * size for slope, size in zip(slopes, sizes)])
+    of_c = _of_norm("c", norms[2], dh * o * (1 - t * t))
+    dc = row["dc"] + of_c.pop("dc_gates")
+    del of_c["dc_gates size"]
+    da_f, da_i = dc * f * (1 - f) * row["c_prev"], dc * i * (1 - i) * g
+    da = np.concatenate([da_f, da_i, dh * t * o * (1 - o), dc * i * (1 - g * g)])
     return {
-        "dh_prev": nothing(dh),
-        "dc_prev": (dc * f, largest(own_size(dc * f), size * f)),
-        **_of_product("x", norms[0], da, da_size),
-        **_of_product("h", norms[1], da, da_size),
-        "dc_weight": (dy * norms[2].x_hat, dy_size * abs(norms[2].x_hat)),
-        "dc_bias": (dy, dy_size),
+        "dh_prev": 0 * dh,
+        "dc_prev": dc * f,
+        **_of_norm("x", norms[0], da),
+        **_of_norm("h", norms[1], da),
+        **of_c,
     }
 
 
@@ -250,34 +173,18 @@ def _gru(row: dict, norms: list[Normalized], gates: np.ndarray, dh: np.ndarray) 
     z, r, n = gates
     da_n = dh * z * (1 - n * n)
     da_z = dh * (n - row["h_prev"]) * z * (1 - z)
-    of_h = norms[1].y.reshape(3, -1)[2]
-    da_r, slope = da_n * of_h * r * (1 - r), abs(da_n) * r * (1 - r)
-    r_size = slope * largest(abs(of_h), norms[1].sizes().reshape(3, -1)[2])
-    of_x, of_h = np.concatenate([da_z, da_r, da_n]), np.concatenate([da_z, da_r, da_n * r])
-    x_size = np.concatenate([abs(da_z), r_size, abs(da_n)])
-    h_size = np.concatenate([abs(da_z), r_size, abs(da_n * r)])
-    dh_prev = dh * (1 - z)
+    da_r = da_n * norms[1].y.reshape(3, -1)[2] * r * (1 - r)
     return {
-        "dh_prev": (dh_prev, own_size(dh_prev)),
-        **_of_product("x", norms[0], of_x, x_size),
-        **_of_product("h", norms[1], of_h, h_size),
+        "dh_prev": dh * (1 - z),
+        **_of_norm("x", norms[0], np.concatenate([da_z, da_r, da_n])),
+        **_of_norm("h", norms[1], np.concatenate([da_z, da_r, da_n * r])),
     }
 
 
-def _of_product(of: str, norm: Normalized, dy: np.ndarray, size: np.ndarray) -> dict:
+def _of_norm(of: str, norm: Normalized, dy: np.ndarray) -> dict:
     return {
-        f"d{of}_gates": norm.gradient(dy, size),
-        f"d{of}_weight": (dy * norm.x_hat, size * abs(norm.x_hat)),
-        f"d{of}_bias": (dy, size),
+        f"d{of}_gates": norm.gradient(dy),
+        f"d{of}_gates size": norm.left_by_projection(dy),
+        f"d{of}_weight": dy * norm.x_hat,
+        f"d{of}_bias": dy,
     }
-
-
-def sum_of_rows(terms: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient of a parameter and its size, from the terms of all rows."""
-    total = sum(values for values, _ in terms)
-    size = own_size(total)
-    if len(terms) < FEW_ROWS:
-        squares = sum(size * size for _, size in terms)
-        size = np.maximum(size, np.frompyfunc(gmpy2.sqrt, 1, 1)(squares))
-        size = np.where(squares == 0, mpfr(0), size)
-    return total, size

@@ -94,10 +94,11 @@ def exact_gradients(cell, per_gate, given) -> dict[str, np.ndarray]:
         for row, s in zip(rows, steps)
     ]
     return {
-        name: np.concatenate([row[name][0] for row in found])
+        name: np.concatenate([row[name] for row in found])
         if name in ("dx_gates", "dh_gates", "dh_prev", "dc_prev")
-        else exact_cells.sum_of_rows([row[name] for row in found])[0]
-        for name in found[0]
+        else sum(row[name] for row in found)
+        for name in GRADIENTS.values()
+        if name in found[0]
     }
 
 
