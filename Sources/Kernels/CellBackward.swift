@@ -59,7 +59,7 @@ private struct CellBackward<C: CellScalar> {
   /// From h to the output gate and the norm of c, from there to the other gates and the c before.
   @inline(never) private func passLSTM() {
     let span = CellSpan(gates: 0..<1, hidden: shape.hidden)
-    let source = CellRow<C>(
+    let source = CellSource<C>(
       state(UnsafeRawPointer(work.pointee.c)).unsafelyUnwrapped, hidden: shape.hidden)
     let norm = completed(2 &* shape.norms, source, span)
     let weight = input(work.pointee.c_weight, 0)
@@ -170,8 +170,8 @@ private struct CellBackward<C: CellScalar> {
   /// The norm of a row from its mean and rstd, which are given rounded.
   @inline(__always)
   private func completed(
-    _ index: Int, _ source: CellRow<C>, _ span: CellSpan
-  ) -> CellNorm<Number> {
+    _ index: Int, _ source: CellSource<C>, _ span: CellSpan
+  ) -> CellNorm<C> {
     let index = row &* shape.normsOfRow &+ index
     return CellNorm(
       of: source, span,
@@ -181,11 +181,11 @@ private struct CellBackward<C: CellScalar> {
 
   // MARK: Memory
 
-  @inline(__always) private func source(_ product: Int) -> CellRow<C> {
+  @inline(__always) private func source(_ product: Int) -> CellSource<C> {
     let offset = shape.gates &* shape.hidden &* row
     let x = input(work.pointee.x_gates, offset)
     let h = input(work.pointee.h_gates, offset)
-    return CellRow(
+    return CellSource(
       (product == 0 ? x : h).unsafelyUnwrapped, plus: shape.isRNN ? h : nil, hidden: shape.hidden)
   }
 
@@ -262,7 +262,8 @@ func cellJoin<C: CellScalar>(
 ) {
   let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
   func total(_ vector: Int, _ block: Int) -> UnsafeMutablePointer<C.Number> {
-    (sums.unsafelyUnwrapped + block &* Int(blockBytes)).assumingMemoryBound(to: C.Number.self) + vector
+    (sums.unsafelyUnwrapped + block &* Int(blockBytes)).assumingMemoryBound(to: C.Number.self)
+      + vector
   }
   CellSpan(gates: 0..<1, hidden: Int(hidden)).forEachColumns { _, columns in
     let vector = columns.index / 8

@@ -9,7 +9,7 @@ func cellForward<C: CellScalar>(
   _ scratch: UnsafeMutableRawPointer?
 ) {
   // Of four gates of both products.
-  withUnsafeTemporaryAllocation(of: CellNorm<C.Number>.self, capacity: 8) { norms in
+  withUnsafeTemporaryAllocation(of: CellNorm<C>.self, capacity: 8) { norms in
     let cell = CellForward<C>(
       work.unsafelyUnwrapped, norms.baseAddress.unsafelyUnwrapped, scratch.unsafelyUnwrapped)
     for row in Int(begin)..<Int(end) { cell.run(row) }
@@ -23,12 +23,12 @@ private struct CellForward<C: CellScalar> {
 
   private let work: UnsafePointer<ln_cell_work>
   private let shape: CellShape
-  private let norms: UnsafeMutablePointer<CellNorm<Number>>
+  private let norms: UnsafeMutablePointer<CellNorm<C>>
   private let gates: UnsafeMutablePointer<Number>
 
   @inline(__always)
   init(
-    _ work: UnsafePointer<ln_cell_work>, _ norms: UnsafeMutablePointer<CellNorm<Number>>,
+    _ work: UnsafePointer<ln_cell_work>, _ norms: UnsafeMutablePointer<CellNorm<C>>,
     _ scratch: UnsafeMutableRawPointer
   ) {
     self.work = work
@@ -61,20 +61,21 @@ private struct CellForward<C: CellScalar> {
     }
     if let saved = output(work.pointee.gates, row &* shape.gates &* shape.hidden) {
       span(shape.gates).forEachColumns { gate, columns in
-        columns.store(gates[gate &* shape.vectors &+ columns.index / 8], to: saved + gate &* shape.hidden)
+        columns.store(
+          gates[gate &* shape.vectors &+ columns.index / 8], to: saved + gate &* shape.hidden)
       }
     }
   }
 
-  @inline(__always) private func source(_ product: Int, _ row: Int) -> CellRow<C> {
+  @inline(__always) private func source(_ product: Int, _ row: Int) -> CellSource<C> {
     let offset = shape.gates &* shape.hidden &* row
     let x = input(work.pointee.x_gates, offset)
     let h = input(work.pointee.h_gates, offset)
-    return CellRow(
+    return CellSource(
       (product == 0 ? x : h).unsafelyUnwrapped, plus: shape.isRNN ? h : nil, hidden: shape.hidden)
   }
 
-  private func write(_ norm: CellNorm<Number>, _ index: Int, of row: Int) {
+  private func write(_ norm: CellNorm<C>, _ index: Int, of row: Int) {
     let index = row &* shape.normsOfRow &+ index
     if let mean = output(work.pointee.mean, index) {
       C.storeDouble(norm.unscaledMean, to: mean)
@@ -88,7 +89,7 @@ private struct CellForward<C: CellScalar> {
   @inline(__always)
   private func normalized(
     _ product: Int, _ gate: Int, _ row: Int
-  ) -> NormalizedGate<C, CellRow<C>> {
+  ) -> NormalizedGate<C> {
     let offset = gate &* shape.hidden
     return NormalizedGate(
       norm: norms[product &* shape.norms &+ shape.norm(of: gate)], source: source(product, row),
@@ -159,10 +160,10 @@ private struct CellForward<C: CellScalar> {
       c[vector] = new
       $0.store(new, to: newC)
     }
-    let source = UnroundedRow(vectors: UnsafePointer(c))
+    let source = CellSource<C>(unrounded: UnsafePointer(c))
     let norm = CellNorm(of: source, span(1), eps: work.pointee.eps)
     write(norm, 2 &* shape.norms, of: row)
-    let normalized = NormalizedGate<C, UnroundedRow<Number>>(
+    let normalized = NormalizedGate(
       norm: norm, source: source, gate: 0, weight: input(work.pointee.c_weight, 0),
       bias: input(work.pointee.c_bias, 0))
     columns { c[$0.index / 8] = normalized($0) }
@@ -198,9 +199,9 @@ private struct CellForward<C: CellScalar> {
 }
 
 /// x^ * weight + bias of one gate.
-private struct NormalizedGate<C: CellScalar, Source: CellSource> where Source.Number == C.Number {
-  let norm: CellNorm<C.Number>
-  let source: Source
+private struct NormalizedGate<C: CellScalar> {
+  let norm: CellNorm<C>
+  let source: CellSource<C>
   let gate: Int
   let weight, bias: UnsafePointer<C>?
 

@@ -1,38 +1,34 @@
 import CShims
 
-/// What is normalized, gate by gate.
-protocol CellSource {
-  associatedtype Number: CellNumber
-  func load(_ gate: Int, _ columns: Columns) -> Number
-}
-
-/// A row of a product, or the sum of both, rounded; or a row of c.
-struct CellRow<C: CellScalar>: CellSource {
-  private let row: UnsafePointer<C>
-  private let addend: UnsafePointer<C>?
+/// What is normalized, gate by gate. One type, since there is a kernel for each.
+struct CellSource<C: CellScalar> {
+  private let row, addend: UnsafePointer<C>?
+  private let unrounded: UnsafePointer<C.Number>?
   private let hidden: Int
 
+  /// A row of a product, or the sum of both, rounded; or a row of c.
   @inline(__always)
   init(_ row: UnsafePointer<C>, plus addend: UnsafePointer<C>? = nil, hidden: Int) {
     self.row = row
     self.addend = addend
+    unrounded = nil
     self.hidden = hidden
   }
 
+  /// The LSTM's c before it is rounded.
+  @inline(__always) init(unrounded: UnsafePointer<C.Number>) {
+    row = nil
+    addend = nil
+    self.unrounded = unrounded
+    hidden = 0
+  }
+
   @inline(__always) func load(_ gate: Int, _ columns: Columns) -> C.Number {
+    guard let row else { return unrounded.unsafelyUnwrapped[columns.index / 8] }
     let offset = gate &* hidden
     var values = columns.load(row + offset)
     if let addend { values = C.roundDoubles(values + columns.load(addend + offset)) }
     return C.Number(exactly: values)
-  }
-}
-
-/// The LSTM's c before it is rounded.
-struct UnroundedRow<Number: CellNumber>: CellSource {
-  let vectors: UnsafePointer<Number>
-
-  @inline(__always) func load(_: Int, _ columns: Columns) -> Number {
-    vectors[columns.index / 8]
   }
 }
 
@@ -53,13 +49,15 @@ struct CellSpan {
 
 /// What a span is normalized with: x^ = (x - mean) * rstd. Numbers whose squares may leave the range are taken
 /// times a power of two near rstd.
-struct CellNorm<Number: CellNumber> {
+struct CellNorm<C: CellScalar> {
+  typealias Number = C.Number
+
   private let scale: SIMD8<Double>
   private let minusMean: Number
   private let rstd: Number
 
   @inline(__always)
-  init<S: CellSource>(of source: S, _ span: CellSpan, eps: Double) where S.Number == Number {
+  init(of source: CellSource<C>, _ span: CellSpan, eps: Double) {
     if Number.isNarrow {
       let extent = Extent(of: source, span)
       self.init(
@@ -74,9 +72,9 @@ struct CellNorm<Number: CellNumber> {
 
   /// From statistics that were rounded, to all their digits.
   @inline(__always)
-  init<S: CellSource>(
-    of source: S, _ span: CellSpan, completing mean: Double, _ rstd: Double, eps: Double
-  ) where S.Number == Number {
+  init(
+    of source: CellSource<C>, _ span: CellSpan, completing mean: Double, _ rstd: Double, eps: Double
+  ) {
     self.init(of: source, span, center: mean, scale: rstd, eps: eps)
   }
 
@@ -84,9 +82,9 @@ struct CellNorm<Number: CellNumber> {
   ///   - center: not many spreads from the mean.
   ///   - scale: about rstd.
   @inline(never)
-  private init<S: CellSource>(
-    of source: S, _ span: CellSpan, center: Double, scale: Double, eps: Double
-  ) where S.Number == Number {
+  private init(
+    of source: CellSource<C>, _ span: CellSpan, center: Double, scale: Double, eps: Double
+  ) {
     let power = Number.isNarrow ? powerOfTwo(min(scale, 0x1p1000 / center.magnitude)) : 1
     let powers = SIMD8<Double>(repeating: power)
     let center = SIMD8<Double>(repeating: center * power)
@@ -170,7 +168,7 @@ private struct Extent {
   /// From the middle to both.
   let reach: Double
 
-  @inline(__always) init<S: CellSource>(of source: S, _ span: CellSpan) {
+  @inline(__always) init<C: CellScalar>(of source: CellSource<C>, _ span: CellSpan) {
     let first = source.load(span.gates.lowerBound, Columns(0, of: span.hidden)).doubles[7]
     let filling = SIMD8<Double>(repeating: first)
     var largest = filling

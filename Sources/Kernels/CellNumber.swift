@@ -85,7 +85,12 @@ extension SIMD8<Double>: CellNumber {
   }
 
   /// But for 2^-37 of e^self.
-  @inline(__always) var smallExponentialLessOne: Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  var smallExponentialLessOne: Self {
     // In halves, whose chains are shorter than one.
     let square = self * self
     let last = Self(repeating: 0x1.6c1685919d367p-10)

@@ -23,7 +23,8 @@ struct CellForwardPlan {
       eps: kind.eps, x_gates: args.x_gates, h_gates: args.h_gates, h_prev: args.h_prev,
       c_prev: args.c_prev, x_weight: args.x_weight, x_bias: args.x_bias, h_weight: args.h_weight,
       h_bias: args.h_bias, c_weight: args.c_weight, c_bias: args.c_bias, h: args.h, c: args.c,
-      gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dc: nil, dx_gates: nil, dh_gates: nil,
+      gates: args.gates, mean: args.mean, rstd: args.rstd, dh: nil, dc: nil, dx_gates: nil,
+      dh_gates: nil,
       dh_prev: nil, dc_prev: nil)
     scratch = try CellScratch(kind, gates: 5, count: partition.parts)
   }

@@ -23,9 +23,12 @@ typedef enum part {
 } part;
 
 static const char *const titles[PART_COUNT] = {
-    [STATES] = "h, c",       [GATES] = "gates",
-    [STATISTICS] = "mean, rstd", [D_GATES] = "dx_gates, dh_gates",
-    [D_STATES] = "dh_prev, dc_prev", [D_WEIGHTS] = "dweight",
+    [STATES] = "h, c",
+    [GATES] = "gates",
+    [STATISTICS] = "mean, rstd",
+    [D_GATES] = "dx_gates, dh_gates",
+    [D_STATES] = "dh_prev, dc_prev",
+    [D_WEIGHTS] = "dweight",
     [D_BIASES] = "dbias",
 };
 
