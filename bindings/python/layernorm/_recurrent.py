@@ -175,7 +175,7 @@ def _calls(
     function = arrays.calls.of(args, growth.x_gates or 0)
     if length == 1:  # in half the time
         return function, first, [addressof(first)]
-    words = [np.frombuffer(each, np.int64) for each in (first, growth)]
+    words = [np.frombuffer(bytes(each), np.int64) for each in (first, growth)]
     table = words[0] + np.arange(length)[:, None] * words[1]
     start = table.ctypes.data
     return function, table, range(start, start + table.nbytes, sizeof(args))
