@@ -92,7 +92,7 @@ struct BackwardPlan {
   private static func isFar(_ arguments: BackwardArguments) -> Bool {
     let norm = arguments.norm
     let size = arguments.dy.dtype.size
-    return LayerNorm.isFar(norm, bytes: arguments.x.dtype.size + 2 * size)
+    return exceedsCaches(norm, bytes: arguments.x.dtype.size + 2 * size)
       && norm.elements * size < smallestStreamed && (1024...16384).contains(norm.cols * size)
   }
 

@@ -22,7 +22,8 @@ struct ForwardPlan {
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
-      is_far: isFar(norm, bytes: tensors) && (arguments.addsToX || norm.cols * y.dtype.size >= 512)
+      is_far: exceedsCaches(norm, bytes: tensors)
+        && (arguments.addsToX || norm.cols * y.dtype.size >= 512)
         ? 1 : 0,
       stores_ahead: arguments.addsToX ? 0 : 2048,
       streams: ForwardPlan.streams(arguments) ? 1 : 0,
@@ -183,7 +184,9 @@ struct ForwardStaging {
 
 /// Whether the rows of a call, of so many bytes for each column, are so many that they come from beyond the
 /// second-level cache, where asking for later ones is worth an instruction for each line.
-func isFar(_ norm: NormArguments, bytes: Int64) -> Bool { norm.elements >= (8 << 20) / bytes }
+func exceedsCaches(_ norm: NormArguments, bytes: Int64) -> Bool {
+  norm.elements >= (8 << 20) / bytes
+}
 
 /// From this many bytes of an output on, a store past the caches and a read of the output right after take
 /// less time than a plain store and a read that finds part of it cached.
