@@ -134,7 +134,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       func moments<N: Norm>(_: N.Type) -> Moments<C> {
         for index in 0..<rows {
           reduce(
-            N.self, Row<T, C>(group[index].x), around: NoShift(), count: count, into: sums + index)
+            NormOfSums<N>.self, Row<T, C>(group[index].x), around: NoShift(), count: count,
+            into: sums + index)
         }
         return Moments(
           N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
@@ -243,7 +244,11 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   /// A vector of columns: adds to their entry of the sums, and gives dx.
   ///
   /// - Parameter isLast: the vector that ends with the rows.
-  @inline(__always)
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
   private func terms(_ pair: RowPair, _ column: Int, isLast: Bool) -> (a: C.Vector, b: C.Vector) {
     let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
     let dyOfA = load(pair.a.dy, column, isLast: isLast)

@@ -145,7 +145,7 @@ private func takeSums<N: Norm, T: Element>(
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
     || work.pointee.sum.data != nil
   guard adds else {
-    reduce(N.self, x, around: NoShift(), count: count, into: sums)
+    reduce(NormOfSums<N>.self, x, around: NoShift(), count: count, into: sums)
     return x.elements
   }
   let sum =
@@ -163,12 +163,12 @@ private func takeSums<N: Norm, T: Element>(
       let added = AddedRow(
         x: far(x.elements, work.pointee.x), bias: bias,
         residual: residual.map { far($0, work.pointee.residual) }, sum: sum)
-      reduce(N.self, added, around: NoShift(), count: count, into: sums)
+      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
       return UnsafePointer(sum)
     }
   #endif
   let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
-  reduce(N.self, added, around: NoShift(), count: count, into: sums)
+  reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
   return UnsafePointer(sum)
 }
 

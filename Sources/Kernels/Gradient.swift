@@ -126,7 +126,7 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
   into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
-  if findsMean {
+  if findsMean || KnowsMean.isFound {
     var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result)
@@ -143,9 +143,14 @@ private protocol MeanKnowledge {
 private enum FindsMean: MeanKnowledge {
   @inline(__always) static var isFound: Bool { true }
 }
-private enum KnowsMean: MeanKnowledge {
-  @inline(__always) static var isFound: Bool { false }
-}
+#if LAYERNORM_COMPACT
+  /// What it finds is not looked at: one code for both.
+  private typealias KnowsMean = FindsMean
+#else
+  private enum KnowsMean: MeanKnowledge {
+    @inline(__always) static var isFound: Bool { false }
+  }
+#endif
 
 private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKnowledge>:
   RowReduction

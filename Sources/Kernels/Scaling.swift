@@ -28,7 +28,7 @@ struct ScaledMoments {
     self.row = row
     var sums = RowSums<Double>()
     moments = withUnsafeMutablePointer(to: &sums) { sums in
-      reduce(N.self, row, around: NoShift(), count: count, into: sums)
+      reduce(NormOfSums<N>.self, row, around: NoShift(), count: count, into: sums)
       return Moments(
         N.self, rows: 1, count: count, reciprocalCount: DoubleDouble(reciprocalOf: count),
         sums: sums, row: { _ in row })

@@ -49,7 +49,7 @@ struct Moments<C: ComputeScalar> {
     let shifts = mean.narrow
     for index in 0..<rows where farRows >> UInt32(index) & 1 != 0 {
       let shift = RowShift<C>(vector: C.Vector(repeating: shifts[index]))
-      reduce(N.self, row(index), around: shift, count: count, into: sums + index)
+      reduce(NormOfSums<N>.self, row(index), around: shift, count: count, into: sums + index)
     }
     let shifted = Moments(N.self, rows: rows, sums, reciprocalCount)
     // A constant row's mean is one of its elements; what rounding has added to it, rstd would enlarge.
@@ -105,6 +105,13 @@ struct RowSums<C: ComputeScalar> {
 
   @inline(__always) init() {}
 }
+
+#if LAYERNORM_COMPACT
+  /// Of a norm that does not center, the sum is not looked at: one code for both.
+  typealias NormOfSums<N: Norm> = LayerNorm
+#else
+  typealias NormOfSums<N: Norm> = N
+#endif
 
 /// What is subtracted from a row before its sums are taken.
 protocol Shift {

@@ -249,15 +249,30 @@ struct DoubleDouble: WideRows {
   @inline(__always) var narrow: SIMD8<Double> { high }
   @inline(__always) var doubles: SIMD8<Double> { high }
 
-  @inline(__always) static func addingEights(_ a: Self, _ b: Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  static func addingEights(_ a: Self, _ b: Self) -> Self {
     Self(high: ln_eights_low8(a.high, b.high), low: ln_eights_low8(a.low, b.low))
       + Self(high: ln_eights_high8(a.high, b.high), low: ln_eights_high8(a.low, b.low))
   }
-  @inline(__always) static func addingFours(_ a: Self, _ b: Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  static func addingFours(_ a: Self, _ b: Self) -> Self {
     Self(high: ln_fours_low8(a.high, b.high), low: ln_fours_low8(a.low, b.low))
       + Self(high: ln_fours_high8(a.high, b.high), low: ln_fours_high8(a.low, b.low))
   }
-  @inline(__always) static func addingTwos(_ a: Self, _ b: Self) -> Self {
+  #if LAYERNORM_COMPACT
+    @inline(never)
+  #else
+    @inline(__always)
+  #endif
+  static func addingTwos(_ a: Self, _ b: Self) -> Self {
     Self(high: ln_twos_low8(a.high, b.high), low: ln_twos_low8(a.low, b.low))
       + Self(high: ln_twos_high8(a.high, b.high), low: ln_twos_high8(a.low, b.low))
   }
