@@ -19,8 +19,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private let weight: Row<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
-  /// For 16-bit rows: what a pair gives to dweight and dbias is added up in the compute type before it goes
-  /// on in twice the precision.
+  /// For 16-bit rows: what a few give to dweight and dbias is added up in the compute type before it goes on
+  /// in twice the precision.
   private var isCoarse: Bool { T.isCoarse || work.pointee.is_coarse != 0 }
   private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
@@ -35,7 +35,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
-    if !continues { self.sums?.clear() }
+    if !continues { self.sums?.clear(coarse: isCoarse) }
   }
 
   /// Where a row of a group is, and what is known of it.
@@ -59,6 +59,12 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
         var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
         while position.row < end {
           run(&position, rows: min(group, end &- position.row), sums, rows)
+          if isCoarse, let sums = self.sums,
+            position.row == end
+              || (position.row &- begin) % ParameterSums<C>.coarseRows(count) == 0
+          {
+            sums.joinCoarse()
+          }
         }
       }
     }
@@ -111,9 +117,19 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     let rstd: C.Rows = load(given, first, rows)
     let center = work.pointee.mean.map { load($0, first, rows) } ?? C.Rows(repeating: .zero)
     for index in 0..<rows {
+      let x = Row<T, C>(group[index].x)
+      let dy = Row<T, C>(group[index].dy)
+      #if !LAYERNORM_COMPACT
+        if C.hasShortRows && count == 4 &* C.Vector.width {
+          reduceFour(
+            x: x, dy: dy, weight: weight, around: center[index], findsMean: centers,
+            into: sums + index)
+          continue
+        }
+      #endif
       reduce(
-        x: Row(group[index].x), dy: Row(group[index].dy), weight: weight, around: center[index],
-        findsMean: centers, count: count, into: sums + index)
+        x: x, dy: dy, weight: weight, around: center[index], findsMean: centers, count: count,
+        into: sums + index)
     }
     isInRange = isUsable(rstd)
     return GradientScalars(
@@ -196,8 +212,10 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
           let weight = weight.load(column)
           let dyOfA = Row<T, C>(pair.a.dy).load(column)
           let dyOfB = Row<T, C>(pair.b.dy).load(column)
-          let a = pair.gradientOfA.terms(Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight)
-          let b = pair.gradientOfB.terms(Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight)
+          let a = pair.gradientOfA.terms(
+            Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight, isCoarse: T.isCoarse)
+          let b = pair.gradientOfB.terms(
+            Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight, isCoarse: T.isCoarse)
           ln_prefetch(pair.a.x + (column &+ ahead))
           ln_prefetch(pair.b.x + (column &+ ahead))
           ln_prefetch(pair.a.dy + (column &+ ahead))
@@ -209,9 +227,11 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
           C.store(a.dx, to: dxOfA + column)
           C.store(b.dx, to: dxOfB + column)
           if isCoarse {
-            sums.dweight(at: column).pointee.add(
-              (dyOfA * a.normalized).adding(dyOfB, times: b.normalized))
-            sums.dbias(at: column).pointee.add(dyOfA + dyOfB)
+            let dweight = sums.coarseDweight(at: column)
+            dweight.pointee = dweight.pointee.adding(dyOfA, times: a.normalized)
+              .adding(dyOfB, times: b.normalized)
+            let dbias = sums.coarseDbias(at: column)
+            dbias.pointee = dbias.pointee + dyOfA + dyOfB
           } else {
             sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
             sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
@@ -260,14 +280,14 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     var dx = (a: a.dx, b: b.dx)
     if let sums {
       if isCoarse {
-        var dweight = dyOfA * a.normalized
-        var dbias = dyOfA
+        let dweight = sums.coarseDweight(at: column)
+        let dbias = sums.coarseDbias(at: column)
+        dweight.pointee = dweight.pointee.adding(dyOfA, times: a.normalized)
+        dbias.pointee = dbias.pointee + dyOfA
         if pair.isPair {
-          dweight = dweight.adding(dyOfB, times: b.normalized)
-          dbias = dbias + dyOfB
+          dweight.pointee = dweight.pointee.adding(dyOfB, times: b.normalized)
+          dbias.pointee = dbias.pointee + dyOfB
         }
-        sums.dweight(at: column).pointee.add(dweight)
-        sums.dbias(at: column).pointee.add(dbias)
       } else {
         sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
         sums.dbias(at: column).pointee.add(dyOfA)

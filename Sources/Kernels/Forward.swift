@@ -36,6 +36,10 @@ where A.Compute == T.Compute {
   private let count: Int
   private let reciprocalCount: C.Wide
   private var centers: Bool { N.centers && work.pointee.centers != 0 }
+  private var adds: Bool {
+    work.pointee.residual.data != nil || work.pointee.x_bias != nil
+      || work.pointee.sum.data != nil
+  }
   private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
@@ -72,10 +76,19 @@ where A.Compute == T.Compute {
     var y = position
     for index in 0..<rows {
       group.x[index] =
-        centers
-        ? takeSums(LayerNorm.self, work, position, group.sums + index, count, ahead: rows)
-        : takeSums(RMSNorm.self, work, position, group.sums + index, count, ahead: rows)
+        !adds
+        ? UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
+        : centers
+          ? add(LayerNorm.self, work, position, group.sums + index, count, ahead: rows)
+          : add(RMSNorm.self, work, position, group.sums + index, count, ahead: rows)
       position.advance()
+    }
+    if !adds {
+      if centers {
+        reduce(LayerNorm.self, group.x, rows, count: count, into: group.sums)
+      } else {
+        reduce(RMSNorm.self, group.x, rows, count: count, into: group.sums)
+      }
     }
     let outOfRange =
       centers
@@ -133,21 +146,16 @@ private struct Group<T: Element> {
   }
 }
 
-/// The sums of a row, and where the row is then: with anything to add, at (x + x_bias) + residual, rounded
-/// to T, in `sum`, or in y, where it is normalized in place, if the sum is not wanted.
+/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, or to y, where it is
+/// normalized in place, if the sum is not wanted.
+///
+/// - Returns: where it is.
 @inline(never)
-private func takeSums<N: Norm, T: Element>(
+private func add<N: Norm, T: Element>(
   _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ position: RowPosition,
   _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
 ) -> UnsafePointer<T> {
   let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
-  let adds =
-    work.pointee.residual.data != nil || work.pointee.x_bias != nil
-    || work.pointee.sum.data != nil
-  guard adds else {
-    reduce(NormOfSums<N>.self, x, around: NoShift(), count: count, into: sums)
-    return x.elements
-  }
   let sum =
     position.pointer(ifIn: work.pointee.sum, of: T.self)
     ?? position.pointer(in: work.pointee.y, of: T.self)

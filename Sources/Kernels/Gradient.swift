@@ -59,7 +59,9 @@ struct GradientScalars<C: ComputeScalar> {
     }
     let slope = products * rstd * reciprocalCount - meanOfG * (low * rstd)
     self.rstd = rstd.narrow
-    rstdLow = (rstd - C.Wide(self.rstd)).narrow
+    rstdLow =
+      work.pointee.is_coarse != 0
+      ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
     self.offset = offset.narrow
     self.meanOfG = meanOfG.narrow
     self.slope = (zero - slope).narrow
@@ -97,13 +99,16 @@ struct RowGradient<C: ComputeScalar> {
 
   /// dx, and x^, which times dy is what the columns give to dweight.
   ///
-  /// - Parameter isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
+  /// - Parameters:
+  ///   - isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
+  ///   - isCoarse: whether rstdLow is zero, and left out.
   @inline(__always)
   func terms(
-    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, isFlat: Bool = false
+    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, isFlat: Bool = false, isCoarse: Bool = false
   ) -> (dx: C.Vector, normalized: C.Vector) {
     let deviation = x - center
-    let normalized = offset.adding(deviation, times: rstdLow).adding(deviation, times: rstd)
+    let low = isCoarse ? offset : offset.adding(deviation, times: rstdLow)
+    let normalized = low.adding(deviation, times: rstd)
     let centered = dy * weight - meanOfG
     let projected = isFlat ? centered : centered.adding(normalized, times: slope)
     return (projected * outerRstd, normalized)
@@ -136,6 +141,25 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
     sums.write(to: result)
   }
 }
+
+#if !LAYERNORM_COMPACT
+  /// The same of a row of four vectors.
+  @inline(__always)
+  func reduceFour<X: RowSource, G: RowSource, W: RowSource>(
+    x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool,
+    into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
+  ) where X.Compute == G.Compute, W.Compute == X.Compute {
+    if findsMean {
+      var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
+      sums.reduceFour()
+      sums.write(to: result)
+    } else {
+      var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
+      sums.reduceFour()
+      sums.write(to: result)
+    }
+  }
+#endif
 
 private protocol MeanKnowledge {
   static var isFound: Bool { get }

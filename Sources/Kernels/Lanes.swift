@@ -91,6 +91,8 @@ protocol ComputeScalar {
   /// How much of x a group has at most: what leaves room in the first-level cache; more where it is
   /// costly to finish a group, whose rows then come from the second.
   static var bytesPerGroup: Int { get }
+  /// Whether rows of four vectors, such as the heads of attention have, are worth code of their own.
+  static var hasShortRows: Bool { get }
 
   /// A mean square at or above this, or a variance below `smallestVariance` where eps is below
   /// `smallestEps`, has overflowed, or may have lost digits to underflow: the row is scaled first. For
@@ -132,6 +134,7 @@ extension Float: ComputeScalar {
   }
 
   @inline(__always) static var bytesPerGroup: Int { 12288 }
+  @inline(__always) static var hasShortRows: Bool { true }
   @inline(__always) static var largestMeanSquare: Double { .infinity }
   @inline(__always) static var smallestVariance: Double { 0x1p-100 }
   @inline(__always) static var smallestEps: Double { 0x1p-70 }
@@ -167,6 +170,7 @@ extension Double: ComputeScalar {
   }
 
   @inline(__always) static var bytesPerGroup: Int { 65536 }
+  @inline(__always) static var hasShortRows: Bool { false }
   @inline(__always) static var largestMeanSquare: Double { 0x1p1000 }
   @inline(__always) static var smallestVariance: Double { 0x1p-900 }
   @inline(__always) static var smallestEps: Double { .infinity }

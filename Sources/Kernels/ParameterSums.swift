@@ -3,18 +3,29 @@ import CShims
 /// The sums over rows that become dweight and dbias, in twice the precision: an entry for each
 /// vector of columns; where the columns are no multiple of a vector, the last entry is that of the
 /// vector that ends with the row.
+///
+/// Of 16-bit rows, a few are added up in the compute type before: their terms need no more, and half as
+/// much is read and written for each.
 struct ParameterSums<C: ComputeScalar> {
   typealias Entry = C.Wide.LaneSums
 
   private let dweight: UnsafeMutablePointer<Entry>
   private let dbias: UnsafeMutablePointer<Entry>
+  private let coarseDweight: UnsafeMutablePointer<C.Vector>
+  private let coarseDbias: UnsafeMutablePointer<C.Vector>
   private let entries: Int
 
   @inline(__always) init(_ memory: UnsafeMutableRawPointer, count: Int) {
     entries = (count &+ C.Vector.width &- 1) / C.Vector.width
     dweight = memory.assumingMemoryBound(to: Entry.self)
     dbias = dweight + entries
+    coarseDweight = UnsafeMutableRawPointer(dbias + entries).assumingMemoryBound(to: C.Vector.self)
+    coarseDbias = coarseDweight + entries
   }
+
+  /// How many rows are added up in the compute type. As many, or a multiple of it, are converted at a time
+  /// where a kernel does not take them as they are.
+  @inline(__always) static func coarseRows(_ count: Int) -> Int { count > 4096 ? 4 : 8 }
 
   /// The entry that begins with a column.
   @inline(__always) func dweight(at column: Int) -> UnsafeMutablePointer<Entry> {
@@ -24,16 +35,35 @@ struct ParameterSums<C: ComputeScalar> {
     entry(of: dbias, at: column)
   }
 
-  @inline(__always)
-  private func entry(
-    of entries: UnsafeMutablePointer<Entry>, at column: Int
-  ) -> UnsafeMutablePointer<Entry> {
-    let bytes = column &* (MemoryLayout<Entry>.stride / C.Vector.width)
-    return (UnsafeMutableRawPointer(entries) + bytes).assumingMemoryBound(to: Entry.self)
+  /// That of a few rows.
+  @inline(__always) func coarseDweight(at column: Int) -> UnsafeMutablePointer<C.Vector> {
+    entry(of: coarseDweight, at: column)
+  }
+  @inline(__always) func coarseDbias(at column: Int) -> UnsafeMutablePointer<C.Vector> {
+    entry(of: coarseDbias, at: column)
   }
 
-  func clear() {
+  @inline(__always)
+  private func entry<E>(
+    of entries: UnsafeMutablePointer<E>, at column: Int
+  ) -> UnsafeMutablePointer<E> {
+    let bytes = column &* (MemoryLayout<E>.stride / C.Vector.width)
+    return (UnsafeMutableRawPointer(entries) + bytes).assumingMemoryBound(to: E.self)
+  }
+
+  func clear(coarse: Bool) {
     dweight.update(repeating: Entry(), count: 2 &* entries)
+    if coarse { clearCoarse() }
+  }
+
+  /// Moves the sums of a few rows to those of all.
+  @inline(never) func joinCoarse() {
+    for index in 0..<(2 &* entries) { dweight[index].add(coarseDweight[index]) }
+    clearCoarse()
+  }
+
+  private func clearCoarse() {
+    coarseDweight.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries)
   }
 }
 

@@ -37,6 +37,20 @@ extension RowReduction {
   #endif
   @inline(__always) static var width: Int { Compute.Vector.width }
 
+  /// The same of a row of four vectors, which is what `reduce` does of them.
+  @inline(__always) mutating func reduceFour() {
+    let width = Self.width
+    var a = Lanes()
+    var b = Lanes()
+    var c = Lanes()
+    var d = Lanes()
+    add(0, to: &a)
+    add(width, to: &b)
+    add(2 &* width, to: &c)
+    add(3 &* width, to: &d)
+    add(a, b, c, d)
+  }
+
   @inline(__always) mutating func reduce(_ count: Int) {
     let width = Self.width
     let wholeEnd = Compute.Vector.whole(count)

@@ -135,6 +135,28 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   var vector = Compute.Vector(repeating: .zero)
 }
 
+/// The sums of each of some rows.
+@inline(never)
+func reduce<N: Norm, T: Element>(
+  _: N.Type, _ rows: UnsafePointer<UnsafePointer<T>>, _ rowCount: Int, count: Int,
+  into results: UnsafeMutablePointer<RowSums<T.Compute>>
+) {
+  for index in 0..<rowCount {
+    let row = Row<T, T.Compute>(rows[index])
+    #if !LAYERNORM_COMPACT
+      // Calls and loops would take as long as the sums.
+      if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
+        var sums = ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
+          row: row, shift: NoShift())
+        sums.reduceFour()
+        sums.write(to: results + index)
+        continue
+      }
+    #endif
+    reduce(NormOfSums<N>.self, row, around: NoShift(), count: count, into: results + index)
+  }
+}
+
 /// - Parameter result: where the sums go.
 @inline(never)
 func reduce<N: Norm, S: RowSource, D: Shift>(
@@ -143,8 +165,7 @@ func reduce<N: Norm, S: RowSource, D: Shift>(
 ) where D.Compute == S.Compute {
   var sums = ShiftedSums<N, S, D>(row: row, shift: shift)
   sums.reduce(count)
-  if N.centers { result.pointee.sum = sums.sum.eight }
-  result.pointee.squares = sums.squares.eight
+  sums.write(to: result)
 }
 
 private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
@@ -153,12 +174,17 @@ where D.Compute == S.Compute {
 
   let row: S
   let shift: D
-  private(set) var sum = Compute.Wide.LaneSums()
-  private(set) var squares = Compute.Wide.LaneSums()
+  private var sum = Compute.Wide.LaneSums()
+  private var squares = Compute.Wide.LaneSums()
 
   @inline(__always) init(row: S, shift: D) {
     self.row = row
     self.shift = shift
+  }
+
+  @inline(__always) func write(to result: UnsafeMutablePointer<RowSums<Compute>>) {
+    if N.centers { result.pointee.sum = sum.eight }
+    result.pointee.squares = squares.eight
   }
 
   struct Lanes: EmptyInitializable {

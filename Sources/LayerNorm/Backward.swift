@@ -19,7 +19,8 @@ struct BackwardPlan {
   private let isStaged: Bool
   private let ada: AdaStaging?
   private let sums: UnsafeMutableRawPointer?
-  private let sumBytes: Int64
+  /// Of those of a gradient, and of those of a block, with a few rows of 16 bits apart.
+  private let sumBytes, blockBytes: Int64
 
   init(
     _ arguments: BackwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
@@ -36,6 +37,8 @@ struct BackwardPlan {
       blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
     let lanes = 64 / compute.size
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
+    let isCoarse = dy.dtype.size == 2
+    blockBytes = (isCoarse ? 3 : 2) * sumBytes
     joins = try Partition(2, bytes: blocks.count &* sumBytes)
     join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
     addKernel = compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
@@ -62,7 +65,7 @@ struct BackwardPlan {
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       is_far: BackwardPlan.isFar(arguments) ? 1 : 0,
-      is_coarse: dy.dtype.size == 2 ? 1 : 0,
+      is_coarse: isCoarse ? 1 : 0,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
@@ -74,7 +77,7 @@ struct BackwardPlan {
       if !weightIsReady { setWeight() }
       return
     }
-    let (bytes, overflow) = (2 * blocks.count).multipliedReportingOverflow(by: sumBytes)
+    let (bytes, overflow) = blocks.count.multipliedReportingOverflow(by: blockBytes)
     guard !overflow, let sums = allocate(bytes) else {
       buffers?.free()
       throw failure(
@@ -156,7 +159,7 @@ struct BackwardPlan {
       let (firstBlock, endBlock) = partition.range(of: part)
       for block in firstBlock..<endBlock {
         let (begin, end) = blocks.range(of: block)
-        let sums = sums.map { $0 + Int(2 * block * sumBytes) }
+        let sums = sums.map { $0 + Int(block * blockBytes) }
         if isStaged, let buffers {
           var row = begin
           while row < end {
@@ -214,12 +217,12 @@ struct BackwardPlan {
     let cols = arguments.norm.cols
     let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
     if gradient.dtype == arguments.norm.compute {
-      join(cols, blocks.count, 2 * sumBytes, ofGradient, gradient.mutablePointer, accumulates)
+      join(cols, blocks.count, blockBytes, ofGradient, gradient.mutablePointer, accumulates)
     } else if let buffers {
       // The rows of weight, which is no longer needed, and of ones.
       let buffer = buffers.shared(index)
       if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
-      join(cols, blocks.count, 2 * sumBytes, ofGradient, buffer, accumulates)
+      join(cols, blocks.count, blockBytes, ofGradient, buffer, accumulates)
       buffers.scatter(buffer, into: gradient, 0, 1, convert)
     }
   }
