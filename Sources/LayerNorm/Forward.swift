@@ -17,7 +17,7 @@ struct ForwardPlan {
     let x = arguments.x
     let y = arguments.y
     let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
-    partition = try Partition(norm.allRows, bytes: norm.cols * tensors)
+    partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
