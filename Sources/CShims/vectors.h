@@ -23,6 +23,12 @@ typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }
+LN_INLINE ln_double8 ln_widen_low16(ln_float16 v) {
+  return __builtin_convertvector(v.lo, ln_double8);
+}
+LN_INLINE ln_double8 ln_widen_high16(ln_float16 v) {
+  return __builtin_convertvector(v.hi, ln_double8);
+}
 LN_INLINE ln_float16 ln_narrow16(ln_double16 v) { return __builtin_convertvector(v, ln_float16); }
 
 /* Stores that go past the caches; the address is a multiple of the vector's size. They are ordered

@@ -164,7 +164,7 @@ extension HalfElement {
   }
   @inline(__always) static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double> {
     let bits: SIMD8<UInt16> = loadUnaligned(source)
-    return ln_widen8(widen(SIMD16(lowHalf: bits, highHalf: SIMD8(repeating: 0))).lowHalf)
+    return ln_widen_low16(widen(SIMD16(lowHalf: bits, highHalf: SIMD8(repeating: 0))))
   }
   @inline(__always)
   static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
@@ -177,7 +177,7 @@ extension HalfElement {
   }
   @inline(__always) static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double> {
     let floats = SIMD16(lowHalf: ln_narrow8(vector), highHalf: SIMD8(repeating: 0))
-    return ln_widen8(widen(narrow(floats)).lowHalf)
+    return ln_widen_low16(widen(narrow(floats)))
   }
   @inline(__always) static func loadFloat(_ source: UnsafePointer<Self>) -> Float {
     widen(SIMD16(repeating: UnsafeRawPointer(source).loadUnaligned(as: UInt16.self)))[0]

@@ -151,14 +151,14 @@ struct DoubleLaneSums: WideLaneSums {
   @inline(__always) init() {}
 
   @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
-    low = low + ln_widen8(vector.lowHalf)
-    high = high + ln_widen8(vector.highHalf)
+    low = low + ln_widen_low16(vector)
+    high = high + ln_widen_high16(vector)
   }
 
   /// A product of two float32 is exact in float64.
   @inline(__always) mutating func add(_ a: SIMD16<Float>, times b: SIMD16<Float>) {
-    low = low.adding(ln_widen8(a.lowHalf), times: ln_widen8(b.lowHalf))
-    high = high.adding(ln_widen8(a.highHalf), times: ln_widen8(b.highHalf))
+    low = low.adding(ln_widen_low16(a), times: ln_widen_low16(b))
+    high = high.adding(ln_widen_high16(a), times: ln_widen_high16(b))
   }
 
   @inline(__always) mutating func add(doubles: SIMD8<Double>, part: Int) {
