@@ -18,9 +18,9 @@ class Adam:
         self.moments = {name: (np.zeros_like(p), np.zeros_like(p)) for name, p in params.items()}
         self.count = 0
 
-    def step(self, gradients):
+    def step(self, gradients, rate):
         self.count += 1
-        rate = RATE * np.sqrt(1 - 0.999**self.count) / (1 - 0.9**self.count)
+        rate *= np.sqrt(1 - 0.999**self.count) / (1 - 0.9**self.count)
         for name, gradient in gradients.items():
             first, second = self.moments[name]
             first += 0.1 * (gradient - first)
@@ -51,6 +51,7 @@ def main():
     print(f"layernorm.recurrent.LSTM, {HIDDEN} units, reads {np.sum(~tested)} digits row by row")
     start = time.perf_counter()
     for epoch in range(1, EPOCHS + 1):
+        rate = RATE * (EPOCHS + 1 - epoch) / EPOCHS
         losses = []
         order = rng.permutation(np.flatnonzero(~tested))
         for begin in range(0, len(order), BATCH):
@@ -62,7 +63,7 @@ def main():
             dlogits[at_label] -= 1
             dlogits /= len(chosen)
             gradients = lstm.backward(saved, dstate=(dlogits @ readout.T, None)).params
-            adam.step(gradients | {"readout": h.T @ dlogits})
+            adam.step(gradients | {"readout": h.T @ dlogits}, rate)
         print(f"epoch {epoch:2}: loss {np.mean(losses):.3f}, test {accuracy(tested):.1%}")
     print(f"in {time.perf_counter() - start:.1f} s")
     if not accuracy(tested) > 0.95:

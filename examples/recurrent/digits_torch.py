@@ -31,6 +31,7 @@ def main():
 
     model = Reader()
     adam = torch.optim.Adam(model.parameters(), RATE)
+    decay = torch.optim.lr_scheduler.LinearLR(adam, 1, 0, EPOCHS)
 
     def accuracy(chosen):
         with torch.no_grad():
@@ -48,6 +49,7 @@ def main():
             loss.backward()
             adam.step()
             losses.append(loss.item())
+        decay.step()
         mean = sum(losses) / len(losses)
         print(f"epoch {epoch:2}: loss {mean:.3f}, test {accuracy(tested):.1%}")
     print(f"in {time.perf_counter() - start:.1f} s")
