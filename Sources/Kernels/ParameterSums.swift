@@ -81,6 +81,12 @@ func join<C: ComputeScalar & Element>(
   }
   /// Pairs of blocks, then pairs of pairs, and so on.
   @inline(__always) func joined(_ entry: Int, plus old: C.Vector) -> C.Vector {
+    // Those of other threads come from their caches.
+    for block in 0..<Int(blocks) {
+      let later = UnsafeRawPointer(total(entry &+ 8, block))
+      ln_prefetch(later)
+      ln_prefetch(later + 64)
+    }
     var distance = 1
     while distance < Int(blocks) {
       var block = 0
