@@ -16,8 +16,12 @@ struct AdaFactor<Compute: ComputeScalar>: Affine {
     return scale * (normalized * one.adding(minusSlope, times: normalized))
   }
 
+  /// The same for all columns.
+  @inline(__always) func terms(at _: Int) -> AffineTerms<Compute> { AffineTerms(weight: scale) }
   @inline(__always)
-  func apply(_ normalized: Compute.Vector, at _: Int) -> Compute.Vector { apply(normalized) }
+  func apply(_ normalized: Compute.Vector, _: AffineTerms<Compute>) -> Compute.Vector {
+    apply(normalized)
+  }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last _: Int) -> Compute.Vector { apply(normalized) }
 }

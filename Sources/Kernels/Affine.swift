@@ -4,22 +4,38 @@ protocol Affine {
 
   /// Combinations that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
+  func terms(at index: Int) -> AffineTerms<Compute>
+  func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector
   /// Of the columns index ..< index + width.
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector
   /// Of the vector that ends with a row of `count` columns; see `RowSource.loadLast`.
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector
 }
 
+/// What a vector of columns of every row is multiplied with and what is then added to it.
+struct AffineTerms<Compute: ComputeScalar> {
+  let weight: Compute.Vector
+  var bias = Compute.Vector(repeating: -Compute.zero)
+}
+
 extension Affine {
   @inline(__always) static var isRare: Bool { false }
+
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
+    apply(normalized, terms(at: index))
+  }
 }
 
 struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
   let weight: Row<P, Compute>
 
+  @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
+    AffineTerms(weight: weight.load(index))
+  }
   @inline(__always)
-  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
-    normalized * weight.load(index)
+  func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {
+    normalized * terms.weight
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
@@ -31,9 +47,12 @@ struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
   let weight: Row<P, Compute>
   let bias: Row<P, Compute>
 
+  @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
+    AffineTerms(weight: weight.load(index), bias: bias.load(index))
+  }
   @inline(__always)
-  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
-    bias.load(index).adding(normalized, times: weight.load(index))
+  func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {
+    terms.bias.adding(normalized, times: terms.weight)
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
@@ -50,6 +69,16 @@ struct AnyAffine<Parameter: RowSource>: Affine {
   let weight: Weight<Parameter>
   let bias: Parameter?
 
+  @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
+    var terms = AffineTerms<Compute>(
+      weight: weight.isAbsent ? Compute.Vector(repeating: Compute(1)) : weight.load(index))
+    if let bias { terms.bias = bias.load(index) }
+    return terms
+  }
+  @inline(__always)
+  func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {
+    terms.bias.adding(normalized, times: terms.weight)
+  }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
     guard let bias else { return weight.isAbsent ? normalized : normalized * weight.load(index) }

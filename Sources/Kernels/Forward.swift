@@ -94,6 +94,14 @@ where A.Compute == T.Compute {
       centers
       ? findScalars(LayerNorm.self, work, first, rows: rows, group, count, reciprocalCount)
       : findScalars(RMSNorm.self, work, first, rows: rows, group, count, reciprocalCount)
+    #if !LAYERNORM_COMPACT
+      if C.hasShortRows && !A.isRare && outOfRange == 0 && work.pointee.streams == 0
+        && count == 4 &* C.Vector.width
+      {
+        normalizeFour(y, rows: rows, group)
+        return
+      }
+    #endif
     let ahead = rows &* Int(work.pointee.x.row_stride)
     for index in 0..<rows {
       let x = Row<T, C>(group.x[index])
@@ -121,6 +129,33 @@ where A.Compute == T.Compute {
     }
   }
 }
+
+#if !LAYERNORM_COMPACT
+  extension ForwardRows {
+    /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
+    /// rest.
+    @inline(never)
+    private func normalizeFour(_ first: RowPosition, rows: Int, _ group: Group<T>) {
+      let width = C.Vector.width
+      let a = affine.terms(at: 0)
+      let b = affine.terms(at: width)
+      let c = affine.terms(at: 2 &* width)
+      let d = affine.terms(at: 3 &* width)
+      var position = first
+      for index in 0..<rows {
+        let normalization = Normalization(
+          N.self, affine, RowScalars.Vectors(group.scalars, row: index))
+        let x = Row<T, C>(group.x[index])
+        let y = position.pointer(in: work.pointee.y, of: T.self)
+        normalization(x, at: 0, a, into: y)
+        normalization(x, at: width, b, into: y)
+        normalization(x, at: 2 &* width, c, into: y)
+        normalization(x, at: 3 &* width, d, into: y)
+        position.advance()
+      }
+    }
+  }
+#endif
 
 /// What is known of a group of rows.
 private struct Group<T: Element> {

@@ -101,6 +101,14 @@ struct Normalization<N: Norm, A: Affine> {
     }
   }
 
+  /// A vector of columns of a row, whose weight and bias are at hand.
+  @inline(__always)
+  func callAsFunction<S: RowSource, Y: Element>(
+    _ row: S, at index: Int, _ terms: AffineTerms<C>, into y: UnsafeMutablePointer<Y>
+  ) where S.Compute == C {
+    C.store(affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms), to: y + index)
+  }
+
   /// Whether a row may go past the caches. A cache line that is stored to both ways costs far more than
   /// one that is stored to either way, so a row has to end where a vector does, or to be long enough for
   /// its ends not to matter.
