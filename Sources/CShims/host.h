@@ -69,12 +69,12 @@ static inline int32_t ln_cpu_count(void) {
 }
 
 /* Starts a detached thread that takes no signals: they are the host's. Returns 0 or an errno. */
-static inline int ln_start_thread(void *(*body)(void *)) {
+static inline int ln_start_thread(void *(*body)(void *), void *argument) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t thread;
-  int failure = pthread_create(&thread, NULL, body, NULL);
+  int failure = pthread_create(&thread, NULL, body, argument);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (failure == 0) pthread_detach(thread);
   return failure;

@@ -230,16 +230,19 @@ struct BackwardPlan {
 
 /// The blocks of rows that sums for dweight and dbias are kept of: a function of the number of rows
 /// alone, so that the bits are. A block has enough rows for its sums to
-/// be small beside them.
+/// be small beside them; there is an even number of them, of nearly the same size, for two threads to share.
 struct RowBlocks {
   let count: Int64
   private let rows: Int64
-  private static let unit: Int64 = 64
+  private static let largestSize: Int64 = 64
   private static let largestCount: Int64 = 64
+  /// Blocks, the last apart, are a multiple of this many rows: as many as kernels take together.
+  private static let unit: Int64 = 8
 
   init(rows: Int64) {
     self.rows = rows
-    count = min((rows - 1) / RowBlocks.unit + 1, RowBlocks.largestCount)
+    let full = (rows - 1) / RowBlocks.largestSize + 1
+    count = full == 1 ? 1 : min((full + 1) / 2 * 2, RowBlocks.largestCount)
   }
 
   /// Rows of the largest block.

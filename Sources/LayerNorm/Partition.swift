@@ -17,7 +17,8 @@ struct Partition {
   private static let worthWaking: Int64 = 2 << 20
   /// A matrix of no more bytes than this is never shared between threads.
   static var smallestShared: Int64 { smallestPart }
-  /// More parts than threads, so that a thread that is held up does not hold up the call. A host gets
+  /// More parts than threads, so that a thread that is held up does not hold up the call; not in a small
+  /// one, where to take one more part costs more. A host gets
   /// no more than threads, which bounds how many of its own threads it can use.
   private static let partsPerThread: Int64 = 4
 
@@ -34,14 +35,12 @@ struct Partition {
     }
     threads = try ThreadCount.current()
     host = ParallelFor.host
-    guard
-      overflow || bytes >= Partition.worthWaking || threads == 1 || host != nil
-        || Pool.isWorthWaking()
-    else {
+    let isSmall = !overflow && bytes < Partition.worthWaking
+    guard !isSmall || threads == 1 || host != nil || Pool.isWorthWaking() else {
       parts = 1
       return
     }
-    let perThread = host == nil && threads > 1 ? Partition.partsPerThread : 1
+    let perThread = isSmall || host != nil || threads == 1 ? 1 : Partition.partsPerThread
     parts = min(count, worthwhile, Int64(threads) * perThread)
   }
 
@@ -53,13 +52,14 @@ struct Partition {
   }
 
   /// Runs task(context, i) for each part i.
+  @inline(never)
   func run(_ task: layernorm_task, _ context: UnsafeMutableRawPointer) {
     if parts == 1 {
       task(context, 0)
     } else if let host {
       host.run(host.context, parts, task, context)
     } else {
-      Pool.run(parts, threads: threads, task, context)
+      Pool.run(UInt32(parts), threads: UInt32(threads), task, context)
     }
   }
 }

@@ -6,31 +6,37 @@ import Synchronization
 /// work for some microseconds, then sleep. One call uses them at a time: one that finds them taken
 /// does its work alone.
 struct Pool {
+  /// What the workers look at between calls, in one cache line, which they then have all they need of.
   private struct Job {
+    /// The number of the job, written last; workers sleep on it.
+    var number: UInt32
+    /// How many workers may take part: those of the lowest indices.
+    var seats: UInt32
     var task: layernorm_task
     var context: UnsafeMutableRawPointer?
-    var count: Int64
+    var count: UInt32
   }
 
   private typealias Word = UnsafeMutablePointer<Atomic<UInt32>>
 
-  /// Six cache lines, so that no two of the words below share one.
+  /// Cache lines, so that no two of the words below share one.
   private let memory: UnsafeMutableRawPointer
   private static let lineSize = 64
+  private static let lines = 5
 
-  /// Who may be in the job: `seats` are left for workers to take, `active` workers are in it.
-  private var gate: Word { line(0) }
-  /// Counts jobs; workers sleep on it.
-  private var jobs: Word { line(1) }
-  private var sleepers: Word { line(2) }
+  private var job: UnsafeMutablePointer<Job> { line(0) }
+  private var jobNumber: Word { line(0) }
+  /// The number of the job in the upper half, its next index in the lower: a worker that comes late takes
+  /// nothing from the job after its own.
+  private var next: UnsafeMutablePointer<Atomic<UInt64>> { line(1) }
+  /// How many indices workers are done with, and whether the caller sleeps until they are with all.
+  private var finished: Word { line(2) }
+  private var sleepers: Word { line(3) }
   /// 1 while a call uses the pool.
-  private var taken: Word { line(3) }
-  /// The next index of the job.
-  private var next: UnsafeMutablePointer<Atomic<Int64>> { line(4) }
-  private var job: UnsafeMutablePointer<Job> { line(5) }
+  private var taken: Word { line(4) }
   /// Threads started, for the life of the process; changed by the call that has the pool.
-  private var workers: UnsafeMutablePointer<Int32> {
-    (memory + 6 * Pool.lineSize).assumingMemoryBound(to: Int32.self)
+  private var workers: UnsafeMutablePointer<UInt32> {
+    (memory + Pool.lines * Pool.lineSize).assumingMemoryBound(to: UInt32.self)
   }
 
   private func line<T: ~Copyable>(_ index: Int) -> UnsafeMutablePointer<T> {
@@ -55,18 +61,18 @@ struct Pool {
 
   /// Runs task(context, i) for each i in 0 ..< count on up to `threads` threads, the caller's included.
   static func run(
-    _ count: Int64, threads: Int32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
+    _ count: UInt32, threads: UInt32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
   ) {
     guard let pool = current(), pool.take() else {
-      for index in 0..<count { task(context, index) }
+      for index in 0..<count { task(context, Int64(index)) }
       return
     }
-    pool.job.pointee = Job(task: task, context: context, count: count)
-    pool.next.pointee.store(0, ordering: .relaxed)
-    pool.startWorkers(threads - 1)
-    pool.open(seats: min(threads - 1, pool.workers.pointee))
-    pool.work()
-    pool.close()
+    pool.startWorkers(threads &- 1)
+    let number = pool.open(count, seats: threads &- 1, task, context)
+    // The first index is the caller's.
+    task(context, 0)
+    let own = 1 &+ pool.work(number, count, task, context)
+    pool.waitForWorkers(count &- own)
     lastCall.store(ln_nanoseconds(), ordering: .relaxed)
     pool.taken.pointee.store(0, ordering: .releasing)
   }
@@ -75,20 +81,53 @@ struct Pool {
     taken.pointee.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged
   }
 
-  private func work() {
-    let job = job.pointee
-    while true {
-      let index = next.pointee.wrappingAdd(1, ordering: .relaxed).oldValue
-      guard index < job.count else { return }
-      job.task(job.context, index)
+  /// - Returns: the number of the job.
+  private func open(
+    _ count: UInt32, seats: UInt32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
+  ) -> UInt32 {
+    let number = job.pointee.number &+ 1
+    finished.pointee.store(0, ordering: .relaxed)
+    // First, so that who has seen any of the rest can take nothing of the job before.
+    next.pointee.store(UInt64(number) << 32 | 1, ordering: .relaxed)
+    atomicMemoryFence(ordering: .releasing)
+    job.pointee.seats = seats
+    job.pointee.task = task
+    job.pointee.context = context
+    job.pointee.count = count
+    jobNumber.pointee.store(number, ordering: .sequentiallyConsistent)
+    if sleepers.pointee.load(ordering: .sequentiallyConsistent) > 0 {
+      ln_futex_wake(jobNumber, Int32.max)
     }
+    return number
   }
 
-  // MARK: The gate
+  /// Takes indices of a job and runs them until none is left.
+  ///
+  /// - Returns: how many.
+  private func work(
+    _ number: UInt32, _ count: UInt32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
+  ) -> UInt32 {
+    var taken: UInt32 = 0
+    var value = next.pointee.load(ordering: .relaxed)
+    while UInt32(truncatingIfNeeded: value >> 32) == number {
+      let index = UInt32(truncatingIfNeeded: value)
+      guard index < count else { break }
+      let (exchanged, now) = next.pointee.compareExchange(
+        expected: value, desired: value &+ 1, ordering: .acquiring)
+      guard exchanged else {
+        value = now
+        continue
+      }
+      task(context, Int64(index))
+      taken &+= 1
+      value = next.pointee.load(ordering: .relaxed)
+    }
+    return taken
+  }
 
-  private static let seat: UInt32 = 1 << 16
-  private static let activeMask: UInt32 = (1 << 16) - 1
-  /// Set in the gate while the caller sleeps until no worker is active.
+  // MARK: Waiting
+
+  /// Set in `finished` while the caller sleeps.
   private static let callerSleeps: UInt32 = 1 << 31
   /// How often to look before going to sleep: tens of microseconds.
   private static let looks = 2000
@@ -98,77 +137,62 @@ struct Pool {
     if look % 64 == 63 { sched_yield() } else { ln_spin_pause() }
   }
 
-  private func open(seats: Int32) {
-    guard seats > 0 else { return }
-    gate.pointee.store(UInt32(truncatingIfNeeded: seats) &* Pool.seat, ordering: .releasing)
-    jobs.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
-    if sleepers.pointee.load(ordering: .sequentiallyConsistent) > 0 {
-      ln_futex_wake(jobs, seats)
+  /// Until they are done with so many indices.
+  private func waitForWorkers(_ count: UInt32) {
+    var value = finished.pointee.load(ordering: .acquiring)
+    var looks = 0
+    while value != count && looks < Pool.looks {
+      Pool.pause(looks)
+      looks &+= 1
+      value = finished.pointee.load(ordering: .acquiring)
     }
-  }
-
-  /// Takes a seat, if one is left.
-  private func enter() -> Bool {
-    var value = gate.pointee.load(ordering: .relaxed)
-    while value & ~Pool.callerSleeps >= Pool.seat {
-      let (exchanged, now) = gate.pointee.compareExchange(
-        expected: value, desired: value &- Pool.seat &+ 1, ordering: .acquiring)
-      if exchanged { return true }
-      value = now
+    guard value != count else { return }
+    value = finished.pointee.bitwiseOr(Pool.callerSleeps, ordering: .acquiring).newValue
+    while value != Pool.callerSleeps | count {
+      ln_futex_wait(finished, value)
+      value = finished.pointee.load(ordering: .acquiring)
     }
-    return false
-  }
-
-  private func leave() {
-    let left = gate.pointee.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
-    if left == Pool.callerSleeps { ln_futex_wake(gate, 1) }
-  }
-
-  /// Takes the seats away that are left and waits until no worker is active.
-  private func close() {
-    var value = gate.pointee.bitwiseAnd(Pool.activeMask, ordering: .acquiring).newValue
-    for look in 0..<Pool.looks where value != 0 {
-      Pool.pause(look)
-      value = gate.pointee.load(ordering: .acquiring)
-    }
-    guard value != 0 else { return }
-    value = gate.pointee.bitwiseOr(Pool.callerSleeps, ordering: .acquiring).newValue
-    while value != Pool.callerSleeps {
-      ln_futex_wait(gate, value)
-      value = gate.pointee.load(ordering: .acquiring)
-    }
-    gate.pointee.store(0, ordering: .relaxed)
   }
 
   // MARK: Workers
 
-  private func startWorkers(_ wanted: Int32) {
+  private func startWorkers(_ wanted: UInt32) {
     while workers.pointee < wanted {
-      let failure = ln_start_thread { _ in
-        Pool.current()?.serve()
-        return nil
-      }
+      let failure = ln_start_thread(
+        { index in
+          Pool.current()?.serve(UInt32(truncatingIfNeeded: UInt(bitPattern: index)))
+          return nil
+        }, UnsafeMutableRawPointer(bitPattern: UInt(workers.pointee)))
       guard failure == 0 else { return }
       workers.pointee &+= 1
     }
   }
 
-  private func serve() {
+  private func serve(_ index: UInt32) {
+    // Of no job: a thread that is started for one takes part in it.
+    var seen = jobNumber.pointee.load(ordering: .acquiring) &- 1
     while true {
-      let seen = jobs.pointee.load(ordering: .acquiring)
-      while enter() {
-        work()
-        leave()
-      }
       var looks = 0
-      while looks < Pool.looks && jobs.pointee.load(ordering: .relaxed) == seen {
+      while looks < Pool.looks && jobNumber.pointee.load(ordering: .relaxed) == seen {
         Pool.pause(looks)
         looks &+= 1
       }
-      guard looks == Pool.looks else { continue }
-      sleepers.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
-      ln_futex_wait(jobs, seen)
-      sleepers.pointee.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+      if looks == Pool.looks {
+        sleepers.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        ln_futex_wait(jobNumber, seen)
+        sleepers.pointee.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+      }
+      let number = jobNumber.pointee.load(ordering: .acquiring)
+      guard number != seen else { continue }
+      seen = number
+      let job = job.pointee
+      // What was read may be of a later job already; then nothing of this one can be taken any more.
+      atomicMemoryFence(ordering: .acquiring)
+      guard index < job.seats else { continue }
+      let taken = work(number, job.count, job.task, job.context)
+      guard taken > 0 else { continue }
+      let before = finished.pointee.wrappingAdd(taken, ordering: .acquiringAndReleasing).oldValue
+      if before & Pool.callerSleeps != 0 { ln_futex_wake(finished, 1) }
     }
   }
 
@@ -179,8 +203,10 @@ struct Pool {
   private static func current() -> Pool? {
     if let memory = shared.load(ordering: .acquiring) { return Pool(memory: memory) }
     var memory: UnsafeMutableRawPointer?
-    guard posix_memalign(&memory, lineSize, 7 * lineSize) == 0, let memory else { return nil }
-    memset(memory, 0, 7 * lineSize)
+    guard posix_memalign(&memory, lineSize, (lines + 1) * lineSize) == 0, let memory else {
+      return nil
+    }
+    memset(memory, 0, (lines + 1) * lineSize)
     let (exchanged, first) = shared.compareExchange(
       expected: nil, desired: memory, ordering: .acquiringAndReleasing)
     guard exchanged else {
