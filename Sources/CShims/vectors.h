@@ -20,6 +20,15 @@ typedef uint32_t ln_uint16 __attribute__((ext_vector_type(16)));
 typedef int32_t ln_int16 __attribute__((ext_vector_type(16)));
 typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 
+/* How many vectors of 64 bytes the registers hold. */
+#if defined(__AVX512F__)
+#define LN_VECTORS_IN_REGISTERS 32
+#elif defined(__AVX__) || defined(__aarch64__)
+#define LN_VECTORS_IN_REGISTERS 8
+#else
+#define LN_VECTORS_IN_REGISTERS 4
+#endif
+
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }

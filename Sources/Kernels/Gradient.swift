@@ -181,6 +181,8 @@ private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKno
 where X.Compute == G.Compute, W.Compute == X.Compute {
   typealias Source = X
 
+  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 4 : 2 }
+
   private let x: X
   private let dy: G
   private let weight: W

@@ -1,3 +1,5 @@
+import CShims
+
 /// Sums over a row, in an order that the number of its elements alone determines: vector v of the row
 /// goes to accumulator v mod 4; the elements after the last whole vector, as the last lanes of the
 /// vector that ends with the row, to the accumulator before the next one's.
@@ -7,6 +9,8 @@ protocol RowReduction {
   /// One accumulator: a vector of each sum. Zero at first.
   associatedtype Lanes: EmptyInitializable
 
+  /// How many vectors an accumulator has.
+  static var sumsPerAccumulator: Int { get }
   /// In little code rather than fast: for rows that are rare. The order is the same.
   static var isCompact: Bool { get }
 
@@ -36,6 +40,9 @@ extension RowReduction {
     @inline(__always) static var isCompact: Bool { Source.isRare }
   #endif
   @inline(__always) static var width: Int { Compute.Vector.width }
+  @inline(__always) private static var fitsRegisters: Bool {
+    4 &* sumsPerAccumulator <= Int(LN_VECTORS_IN_REGISTERS)
+  }
 
   /// The same of a row of four vectors, which is what `reduce` does of them.
   @inline(__always) mutating func reduceFour() {
@@ -65,7 +72,19 @@ extension RowReduction {
       var c = Lanes()
       var d = Lanes()
       let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
-      if !Self.isCompact {
+      if !Self.isCompact && !Self.fitsRegisters {
+        a = everyFourth(index, before: blockEnd)
+        b = everyFourth(index &+ width, before: blockEnd)
+        c = everyFourth(index &+ 2 &* width, before: blockEnd)
+        d = everyFourth(index &+ 3 &* width, before: blockEnd)
+        // As the loop below would leave them.
+        var rest = (blockEnd &- index) & (3 &* width)
+        while rest > 0 {
+          (a, b, c, d) = (b, c, d, a)
+          rest &-= width
+        }
+        index = blockEnd
+      } else if !Self.isCompact {
         while index &+ 4 &* width <= blockEnd {
           add(index, to: &a)
           add(index &+ width, to: &b)
@@ -84,5 +103,16 @@ extension RowReduction {
       }
       add(a, b, c, d)
     } while index < wholeEnd
+  }
+
+  /// The accumulator of a vector of columns and of every fourth after it.
+  @inline(__always) private func everyFourth(_ begin: Int, before end: Int) -> Lanes {
+    var lanes = Lanes()
+    var index = begin
+    while index < end {
+      add(index, to: &lanes)
+      index &+= 4 &* Self.width
+    }
+    return lanes
   }
 }

@@ -172,6 +172,8 @@ private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
 where D.Compute == S.Compute {
   typealias Source = S
 
+  @inline(__always) static var sumsPerAccumulator: Int { N.centers ? 2 : 1 }
+
   let row: S
   let shift: D
   private var sum = Compute.Wide.LaneSums()
