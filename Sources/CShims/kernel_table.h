@@ -42,7 +42,8 @@ typedef struct ln_backward_work {
   double eps;
   int32_t centers;
   int32_t accumulates_dx;  /* dx is added to */
-  int32_t is_far;          /* later rows of dx are asked for */
+  int32_t reads_ahead;     /* later rows of dy and x are asked for */
+  int32_t writes_ahead;    /* and of dx */
   int32_t is_coarse;       /* dy has 16 bits where it comes from */
   int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
   int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */

@@ -9,6 +9,9 @@
 #include <immintrin.h>
 #endif
 
+/* Everything here is inlined, so that how vectors are passed does not matter. */
+#pragma clang diagnostic ignored "-Wpsabi"
+
 #define LN_INLINE static inline __attribute__((always_inline, unused))
 
 typedef float ln_float8 __attribute__((ext_vector_type(8)));
@@ -177,23 +180,54 @@ LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
 #endif
 }
 
-/* Rounds to nearest, ties to even; a NaN stays one. */
-LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
+/* The same of 16 elements in memory. */
+LN_INLINE ln_float16 ln_load_bf16(const void *p) {
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+  /* Of eight elements that both lanes hold, four each, in one operation. */
+  const __m256i words = _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7, -1,
+                                         -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
+  const __m128i *eights = p;
+  ln_float8 low =
+      (ln_float8)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(eights)), words);
+  ln_float8 high = (ln_float8)_mm256_shuffle_epi8(
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(eights + 1)), words);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  ln_ushort16 h;
+  memcpy(&h, p, sizeof h);
+  return ln_from_bf16(h);
+#endif
+}
+
+/* Rounds to nearest, ties to even; a NaN becomes the default one. The lower halves hold anything. */
+LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
   ln_uint16 u = (ln_uint16)f;
 #if defined(__AVX512BW__)
-  /* A NaN becomes the default one, whose upper half rounding leaves as it is. */
+  /* The default NaN's upper half stays as it is when it is rounded. */
   const __m512i nan_to_default = _mm512_set1_epi32(0x33);
   u = (ln_uint16)_mm512_fixupimm_ps((__m512)f, (__m512)f, nan_to_default, 0);
-  u += 0x7fff + ((u >> 16) & 1);
+  return u + 0x7fff + ((u >> 16) & 1);
+#else
+  ln_uint16 default_nan = 0xffc00000;
+  return f != f ? default_nan : u + 0x7fff + ((u >> 16) & 1);
+#endif
+}
+
+LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
+  ln_uint16 u = ln_round_upper_halves(f);
+#if defined(__AVX512BW__)
   const __m512i upper_words =
       _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
                        17, 15, 13, 11, 9, 7, 5, 3, 1);
   return (ln_ushort16)_mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_words, (__m512i)u));
 #else
-  ln_uint16 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  ln_uint16 quiet = 0xffc0;
-  return __builtin_convertvector(f != f ? quiet : rounded, ln_ushort16);
+  return __builtin_convertvector(u >> 16, ln_ushort16);
 #endif
+}
+
+/* What ln_from_bf16 makes of what ln_to_bf16 gives. */
+LN_INLINE ln_float16 ln_round_bf16(ln_float16 f) {
+  return (ln_float16)(ln_round_upper_halves(f) & 0xffff0000);
 }
 
 /* IEEE binary16, subnormals and infinities included. Without F16C the exponent is re-biased by one

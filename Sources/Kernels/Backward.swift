@@ -206,7 +206,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     var column = 0
     #if !LAYERNORM_COMPACT
       if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
-        let isFar = work.pointee.is_far != 0
+        let readsAhead = work.pointee.reads_ahead != 0
+        let writesAhead = work.pointee.writes_ahead != 0
         // What nearly every pair is: the same as below without a question for each vector.
         while column < wholeEnd {
           let weight = weight.load(column)
@@ -216,13 +217,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
             Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight, isCoarse: T.isCoarse)
           let b = pair.gradientOfB.terms(
             Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight, isCoarse: T.isCoarse)
-          ln_prefetch(pair.a.x + (column &+ ahead))
-          ln_prefetch(pair.b.x + (column &+ ahead))
-          ln_prefetch(pair.a.dy + (column &+ ahead))
-          ln_prefetch(pair.b.dy + (column &+ ahead))
-          if isFar {
-            ln_prefetch_write(dxOfA + (column &+ ahead))
-            ln_prefetch_write(dxOfB + (column &+ ahead))
+          if readsAhead {
+            ln_prefetch(pair.a.x + (column &+ ahead))
+            ln_prefetch(pair.b.x + (column &+ ahead))
+            ln_prefetch(pair.a.dy + (column &+ ahead))
+            ln_prefetch(pair.b.dy + (column &+ ahead))
+            if writesAhead {
+              ln_prefetch_write(dxOfA + (column &+ ahead))
+              ln_prefetch_write(dxOfB + (column &+ ahead))
+            }
           }
           C.store(a.dx, to: dxOfA + column)
           C.store(b.dx, to: dxOfB + column)

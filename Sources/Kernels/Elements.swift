@@ -219,4 +219,11 @@ struct BFloat16: HalfElement {
   @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
     ln_to_bf16(vector)
   }
+
+  @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
+    ln_load_bf16(source)
+  }
+  @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> {
+    ln_round_bf16(vector)
+  }
 }

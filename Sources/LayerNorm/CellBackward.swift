@@ -34,7 +34,7 @@ struct CellBackwardPlan {
       dx_gates: args.dx_gates, dh_gates: args.dh_gates, dh_prev: args.dh_prev,
       dc_prev: args.dc_prev)
 
-    blocks = RowBlocks(rows: kind.rows)
+    blocks = RowBlocks(rows: kind.rows, cols: kind.gates * kind.hidden)
     let (bytes, _) = blocks.largest.multipliedReportingOverflow(by: kind.bytesOfRow)
     partition = try Partition(blocks.count, bytes: bytes)
     let wantsSums =

@@ -29,7 +29,7 @@ struct SmallBackward {
     let eps = isDouble ? args.eps : Double(Float(args.eps))
     guard eps >= 0, eps < .infinity, args.rows > 0, args.cols > 0,
       args.rows < ByteSpan.countLimit, args.cols < ByteSpan.countLimit,
-      RowBlocks(rows: args.rows).count == 1
+      RowBlocks(rows: args.rows, cols: args.cols).count == 1
     else { return false }
     let row = UInt(args.cols) &* UInt(dtype.size)
     let matrix = UInt(args.rows) &* row
@@ -53,8 +53,8 @@ struct SmallBackward {
       join: isDouble ? kernels.pointee.join_f64 : kernels.pointee.join_f32,
       work: ln_backward_work(
         cols: args.cols, rows_per_batch: args.rows, eps: eps,
-        centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0, is_far: 0,
-        is_coarse: 0,
+        centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0,
+        reads_ahead: 0, writes_ahead: 0, is_coarse: 0,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
         weight: args.weight, mean: args.mean, rstd: args.rstd),
