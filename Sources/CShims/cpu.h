@@ -32,6 +32,30 @@ static inline int32_t ln_x86_64_level(void) {
 static inline int32_t ln_x86_64_level(void) { return 1; }
 #endif
 
+/* In bytes; 0: unknown. Of a last level that is shared, all of it. To ask takes long where a hypervisor answers. */
+typedef struct ln_caches {
+  int64_t second, last;
+  int32_t last_is_near; /* it is a few cores' own, at little more than the second level's latency */
+} ln_caches;
+
+static inline ln_caches ln_cache_sizes(void) {
+  ln_caches caches = {0, 0, 0};
+#if defined(__x86_64__)
+  unsigned a, b, c, d;
+  if (!__get_cpuid(0, &a, &b, &c, &d)) return caches;
+  caches.last_is_near = b == 0x68747541 || b == 0x6f677948; /* AuthenticAMD, HygonGenuine */
+  const unsigned leaf = caches.last_is_near ? 0x8000001d : 4;
+  for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && a & 31; i++) {
+    const int64_t bytes = ((int64_t)(b >> 22) + 1) * ((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) *
+                          ((int64_t)c + 1);
+    const unsigned level = a >> 5 & 7;
+    if (level == 2) caches.second = bytes;
+    if (level >= 2) caches.last = bytes;
+  }
+#endif
+  return caches;
+}
+
 /* A host that flushes subnormal numbers to zero, or rounds otherwise than to nearest, would get
  * other bits on its own thread than on the library's. Each part of the work runs between
  * these two: the default modes, then the host's again. */

@@ -44,7 +44,8 @@ typedef struct ln_backward_work {
   int32_t accumulates_dx;  /* dx is added to */
   int32_t reads_ahead;     /* later rows of dy and x are asked for */
   int32_t writes_ahead;    /* and of dx */
-  int32_t is_coarse;       /* dy has 16 bits where it comes from */
+  int32_t streams;         /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
+  int32_t coarse_rows;     /* dy has 16 bits where it comes from: so many rows are added up in the compute type */
   int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
   int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
@@ -54,19 +55,21 @@ typedef struct ln_backward_work {
 } ln_backward_work;
 
 /* dx of the rows begin ..< end. Their dy * x^ and dy are summed up in `sums`, row by row, unless it is
- * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns.
- * `continues`: they are added to what is there, instead of to zeros. */
+ * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns; of coarse rows,
+ * then those of the last ones in the compute type, each half as large. `before`: how many rows of the same
+ * block they hold already; 0: they are cleared. */
 typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
-                                   void *sums, int32_t continues);
+                                   void *sums, int64_t before);
 
 enum {
   LN_SUM_BYTES = 128
 };
 
 /* Adds up the sums of `blocks` blocks, `block_bytes` apart, in a fixed tree (in their place), and
- * writes the gradient of weight or bias, [cols], in the compute type; `accumulates`: adds it to what is there. */
+ * writes the gradient of weight or bias, [cols], in the compute type; `accumulates`: adds it to what is there.
+ * `coarse`: the sums of the last coarse rows, or NULL. */
 typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes, void *sums,
-                               void *gradient, int32_t accumulates);
+                               void *coarse, void *gradient, int32_t accumulates);
 
 /* (x + bias) + residual of `cols` elements into sum, which may be either; NULL: zeros. */
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,

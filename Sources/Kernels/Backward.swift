@@ -4,14 +4,14 @@ import CShims
 @inline(__always)
 func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
-  _ sums: UnsafeMutableRawPointer?, _ continues: Int32
+  _ sums: UnsafeMutableRawPointer?, _ before: Int64
 ) where T.Compute: Element {
-  let rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, continues: continues != 0)
+  let rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, before: Int(before))
   rows.run(Int(begin), Int(end))
 }
 
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
-/// and one along each pair of rows for dx, dweight and dbias.
+/// and one along the columns of four rows at a time for dx, dweight and dbias.
 private struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
 
@@ -19,23 +19,25 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   private let weight: Row<C, C>
   private let count: Int
   private let reciprocalCount: C.Wide
-  /// For 16-bit rows: what a few give to dweight and dbias is added up in the compute type before it goes on
-  /// in twice the precision.
-  private var isCoarse: Bool { T.isCoarse || work.pointee.is_coarse != 0 }
+  /// For 16-bit rows: what some give to dweight and dbias is added up in the compute type before it goes on in
+  /// twice the precision.
+  private var isCoarse: Bool { T.isCoarse || work.pointee.coarse_rows != 0 }
   private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
+  /// How many rows the sums hold already.
+  private let before: Int
 
-  /// - Parameter continues: whether the sums hold those of earlier rows.
   init(
-    _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, continues: Bool
+    _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, before: Int
   ) {
     self.work = work
+    self.before = before
     weight = Row(work.pointee.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
     let count = Int(work.pointee.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
-    if !continues { self.sums?.clear(coarse: isCoarse) }
+    if before == 0 { self.sums?.clear(coarse: isCoarse) }
   }
 
   /// Where a row of a group is, and what is known of it.
@@ -47,7 +49,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    // An even number, for pairs.
+    // Whole fours.
     let group =
       rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
       ? rowsPerGroup : rowsPerGroup / 2
@@ -60,14 +62,14 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
         while position.row < end {
           run(&position, rows: min(group, end &- position.row), sums, rows)
           if isCoarse, let sums = self.sums,
-            position.row == end
-              || (position.row &- begin) % ParameterSums<C>.coarseRows(count) == 0
+            (before &+ position.row &- begin) % Int(work.pointee.coarse_rows) == 0
           {
             sums.joinCoarse()
           }
         }
       }
     }
+    if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
   private func run(
@@ -87,21 +89,41 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     var scalars = self.scalars(first, rows, sums, group, &isInRange)
     let good = isInRange.bits(rows: rows)
     withUnsafePointer(to: &scalars) { scalars in
-      let ahead = rows &* Int(work.pointee.x.row_stride)
-      // In the order of the rows, since that of the sums depends on it.
       var index = 0
       while index < rows {
-        if good >> UInt32(index) & 1 == 0 {
-          finishScaled(group[index], first &+ index)
-          index &+= 1
-        } else if index & 1 == 0 && good >> UInt32(index) & 2 != 0 {
-          finish(group, index, index &+ 1, scalars, ahead: ahead)
-          index &+= 2
-        } else {
-          finish(group, index, index, scalars, ahead: ahead)
-          index &+= 1
+        let four = Four(
+          rows: group + index, isGood: good >> UInt32(index) & 15,
+          scalars: scalars, firstScalar: index)
+        finish(four, ahead: rows &* Int(work.pointee.x.row_stride))
+        for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
+          finishScaled(group[row], first &+ row)
         }
+        index &+= 4
       }
+    }
+  }
+
+  /// Four rows, counted from the first of a block, or what is left of them at its end: sums over rows are
+  /// added up in this order.
+  private struct Four {
+    let rows: UnsafePointer<GroupRow>
+    /// As bits, the rows that there are and that are not out of range.
+    let isGood: UInt32
+    private let scalars: UnsafePointer<GradientScalars<C>>
+    private let firstScalar: Int
+
+    @inline(__always) init(
+      rows: UnsafePointer<GroupRow>, isGood: UInt32,
+      scalars: UnsafePointer<GradientScalars<C>>, firstScalar: Int
+    ) {
+      self.rows = rows
+      self.isGood = isGood
+      self.scalars = scalars
+      self.firstScalar = firstScalar
+    }
+
+    @inline(__always) func gradient(_ row: Int) -> RowGradient<C> {
+      RowGradient(scalars, row: firstScalar &+ row)
     }
   }
 
@@ -134,7 +156,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     isInRange = isUsable(rstd)
     return GradientScalars(
       work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: nil,
-      rstd: C.Wide(rstd), outerRstd: rstd, isInRange: &isInRange)
+      rstd: C.Wide(rstd), isInRange: &isInRange)
   }
 
   /// The same with the statistics of x found first.
@@ -170,7 +192,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     return withUnsafePointer(to: moments.mean) { mean in
       GradientScalars(
         work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: mean,
-        rstd: rstd, outerRstd: rstd.narrow, isInRange: &isInRange)
+        rstd: rstd, isInRange: &isInRange)
     }
   }
 
@@ -189,82 +211,179 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: dx, dweight and dbias
 
-  /// Of two rows of a group, or of one, which is then named twice.
-  @inline(never)
-  private func finish(
-    _ group: UnsafePointer<GroupRow>, _ first: Int, _ second: Int,
-    _ scalars: UnsafePointer<GradientScalars<C>>, ahead: Int
-  ) {
-    let pair = RowPair(
-      a: group[first], b: group[second], isPair: first != second,
-      gradientOfA: RowGradient(scalars, row: first), gradientOfB: RowGradient(scalars, row: second))
+  @inline(never) private func finish(_ four: Four, ahead: Int) {
     let width = C.Vector.width
     let wholeEnd = C.Vector.whole(count)
-    // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
-    var last = (a: C.Vector(repeating: .zero), b: C.Vector(repeating: .zero))
-    if wholeEnd < count { last = terms(pair, wholeEnd, isLast: true) }
-    var column = 0
-    #if !LAYERNORM_COMPACT
-      if pair.isPair && !adds, let sums, let dxOfA = pair.a.dx, let dxOfB = pair.b.dx {
-        let readsAhead = work.pointee.reads_ahead != 0
-        let writesAhead = work.pointee.writes_ahead != 0
-        // What nearly every pair is: the same as below without a question for each vector.
-        while column < wholeEnd {
-          let weight = weight.load(column)
-          let dyOfA = Row<T, C>(pair.a.dy).load(column)
-          let dyOfB = Row<T, C>(pair.b.dy).load(column)
-          let a = pair.gradientOfA.terms(
-            Row<T, C>(pair.a.x).load(column), dyOfA, weight: weight, isCoarse: T.isCoarse)
-          let b = pair.gradientOfB.terms(
-            Row<T, C>(pair.b.x).load(column), dyOfB, weight: weight, isCoarse: T.isCoarse)
-          if readsAhead {
-            ln_prefetch(pair.a.x + (column &+ ahead))
-            ln_prefetch(pair.b.x + (column &+ ahead))
-            ln_prefetch(pair.a.dy + (column &+ ahead))
-            ln_prefetch(pair.b.dy + (column &+ ahead))
-            if writesAhead {
-              ln_prefetch_write(dxOfA + (column &+ ahead))
-              ln_prefetch_write(dxOfB + (column &+ ahead))
-            }
-          }
-          C.store(a.dx, to: dxOfA + column)
-          C.store(b.dx, to: dxOfB + column)
-          if isCoarse {
-            let dweight = sums.coarseDweight(at: column)
-            dweight.pointee = dweight.pointee.adding(dyOfA, times: a.normalized)
-              .adding(dyOfB, times: b.normalized)
-            let dbias = sums.coarseDbias(at: column)
-            dbias.pointee = dbias.pointee + dyOfA + dyOfB
-          } else {
-            sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
-            sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
-            sums.dbias(at: column).pointee.add(dyOfA)
-            sums.dbias(at: column).pointee.add(dyOfB)
-          }
-          column &+= width
+    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 8) { dx in
+      let dx = dx.baseAddress.unsafelyUnwrapped
+      // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
+      let last = dx + 4
+      if wholeEnd < count { findTerms(four, wholeEnd, isLast: true, dx: last) }
+      var column = 0
+      #if !LAYERNORM_COMPACT
+        if !adds, T.isCoarse || !isCoarse, let sums, four.rows[0].dx != nil {
+          finishUsual(four, sums, ahead: ahead)
+          column = wholeEnd
+        }
+      #endif
+      while column < wholeEnd {
+        findTerms(four, column, isLast: false, dx: dx)
+        for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
+          if let into = four.rows[row].dx { C.store(dx[row], to: into + column) }
+        }
+        column &+= width
+      }
+      guard wholeEnd < count else { return }
+      for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
+        if let into = four.rows[row].dx { storeLast(last[row], as: C.self, of: count, to: into) }
+      }
+    }
+  }
+
+  #if !LAYERNORM_COMPACT
+    /// The whole vectors of what nearly every four rows are: as the loop above without a question for each, and
+    /// with the numbers of the rows in registers.
+    @inline(__always)
+    private func finishUsual(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
+      // A rstd that is given has no low part.
+      let isRounded = T.isCoarse || work.pointee.rstd != nil
+      if four.isGood == 15 {
+        if isRounded {
+          finishFour(four, sums, ahead: ahead)
+        } else {
+          finishFourExactly(four, sums)
+        }
+      } else {
+        for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
+          if isRounded { finishOne(four, row, sums) } else { finishOneExactly(four, row, sums) }
         }
       }
-    #endif
-    while column < wholeEnd {
-      let dx = terms(pair, column, isLast: false)
-      if let into = pair.a.dx { C.store(dx.a, to: into + column) }
-      if pair.isPair, let into = pair.b.dx { C.store(dx.b, to: into + column) }
-      column &+= width
     }
-    guard wholeEnd < count else { return }
-    if let into = pair.a.dx { storeLast(last.a, as: C.self, of: count, to: into) }
-    if pair.isPair, let into = pair.b.dx { storeLast(last.b, as: C.self, of: count, to: into) }
-  }
 
-  private struct RowPair {
-    let a: GroupRow
-    let b: GroupRow
-    let isPair: Bool
-    let gradientOfA: RowGradient<C>
-    let gradientOfB: RowGradient<C>
-  }
+    @inline(never)
+    private func finishFour(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
+      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true)
+    }
+    @inline(never) private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>) {
+      finish(rows: 4, of: four, 0, sums, ahead: 0, isRounded: T.isCoarse)
+    }
+    @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
+      finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: true)
+    }
+    @inline(never)
+    private func finishOneExactly(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
+      finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: T.isCoarse)
+    }
 
-  /// A vector of columns: adds to their entry of the sums, and gives dx.
+    /// - Parameters:
+    ///   - rows: 4, or 1, the row `first`.
+    ///   - ahead: how many elements later a row is that is asked for; 0 for none.
+    @inline(__always)
+    private func finish(
+      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool
+    ) {
+      let width = C.Vector.width
+      let wholeEnd = C.Vector.whole(count)
+      let a = UsualRow(four, first, isRounded: isRounded)
+      let b = UsualRow(four, rows == 4 ? 1 : first, isRounded: isRounded)
+      let c = UsualRow(four, rows == 4 ? 2 : first, isRounded: isRounded)
+      let d = UsualRow(four, rows == 4 ? 3 : first, isRounded: isRounded)
+      let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
+      let writesAhead = work.pointee.writes_ahead != 0
+      let streams = work.pointee.streams != 0
+      var column = 0
+      while column < wholeEnd {
+        if readsAhead {
+          a.fetch(column &+ ahead, writes: writesAhead)
+          b.fetch(column &+ ahead, writes: writesAhead)
+          c.fetch(column &+ ahead, writes: writesAhead)
+          d.fetch(column &+ ahead, writes: writesAhead)
+        }
+        let weight = weight.load(column)
+        if T.isCoarse {
+          var terms = CoarseSums(sums, at: column)
+          a.finish(column, weight, &terms, streams: streams)
+          if rows == 4 {
+            b.finish(column, weight, &terms, streams: streams)
+            c.finish(column, weight, &terms, streams: streams)
+            d.finish(column, weight, &terms, streams: streams)
+          }
+          terms.store(to: sums, at: column)
+        } else {
+          var dweight = sums.dweight(at: column).pointee
+          var dbias = sums.dbias(at: column).pointee
+          a.finish(column, weight, &dweight, &dbias, streams: streams)
+          if rows == 4 {
+            b.finish(column, weight, &dweight, &dbias, streams: streams)
+            c.finish(column, weight, &dweight, &dbias, streams: streams)
+            d.finish(column, weight, &dweight, &dbias, streams: streams)
+          }
+          sums.dweight(at: column).pointee = dweight
+          sums.dbias(at: column).pointee = dbias
+        }
+        column &+= width
+      }
+    }
+
+    private struct UsualRow {
+      private let x: UnsafePointer<T>
+      private let dy: UnsafePointer<T>
+      private let dx: UnsafeMutablePointer<T>
+      private let gradient: RowGradient<C>
+      private let isRounded: Bool
+
+      @inline(__always) init(_ four: Four, _ row: Int, isRounded: Bool) {
+        self.isRounded = isRounded
+        x = four.rows[row].x
+        dy = four.rows[row].dy
+        dx = four.rows[row].dx.unsafelyUnwrapped
+        gradient = four.gradient(row)
+      }
+
+      @inline(__always) func fetch(_ column: Int, writes: Bool) {
+        ln_prefetch(x + column)
+        ln_prefetch(dy + column)
+        if writes { ln_prefetch_write(dx + column) }
+      }
+
+      @inline(__always)
+      func finish(
+        _ column: Int, _ weight: C.Vector, _ sums: inout CoarseSums<C>, streams: Bool
+      ) {
+        let (dy, normalized) = finish(column, weight, streams: streams)
+        sums.add(dy, normalized)
+      }
+
+      @inline(__always)
+      func finish(
+        _ column: Int, _ weight: C.Vector, _ dweight: inout C.Wide.LaneSums,
+        _ dbias: inout C.Wide.LaneSums, streams: Bool
+      ) {
+        // From memory, where half a vector costs nothing; before dx, which may be in its place.
+        let dy = C.Wide.LaneSums.Parts(UnsafeRawPointer(dy + column))
+        let (_, normalized) = finish(column, weight, streams: streams)
+        dweight.add(dy, times: normalized)
+        dbias.add(dy)
+      }
+
+      @inline(__always)
+      private func finish(
+        _ column: Int, _ weight: C.Vector, streams: Bool
+      ) -> (dy: C.Vector, normalized: C.Vector) {
+        let dyVector = Row<T, C>(dy).load(column)
+        let terms = gradient.terms(
+          Row<T, C>(x).load(column), dyVector, weight: weight, isRounded: isRounded)
+        if streams {
+          C.stream(terms.dx, to: dx + column)
+        } else {
+          C.store(terms.dx, to: dx + column)
+        }
+        return (dyVector, terms.normalized)
+      }
+    }
+  #endif
+
+  /// A vector of columns of the good rows: adds to their entry of the sums, and gives dx.
   ///
   /// - Parameter isLast: the vector that ends with the rows.
   #if LAYERNORM_COMPACT
@@ -272,39 +391,28 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   #else
     @inline(__always)
   #endif
-  private func terms(_ pair: RowPair, _ column: Int, isLast: Bool) -> (a: C.Vector, b: C.Vector) {
+  private func findTerms(
+    _ four: Four, _ column: Int, isLast: Bool, dx: UnsafeMutablePointer<C.Vector>
+  ) {
     let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
-    let dyOfA = load(pair.a.dy, column, isLast: isLast)
-    let a = pair.gradientOfA.terms(
-      load(pair.a.x, column, isLast: isLast), dyOfA, weight: weight)
-    let dyOfB = load(pair.b.dy, column, isLast: isLast)
-    let b = pair.gradientOfB.terms(
-      load(pair.b.x, column, isLast: isLast), dyOfB, weight: weight)
-    var dx = (a: a.dx, b: b.dx)
-    if let sums {
-      if isCoarse {
-        let dweight = sums.coarseDweight(at: column)
-        let dbias = sums.coarseDbias(at: column)
-        dweight.pointee = dweight.pointee.adding(dyOfA, times: a.normalized)
-        dbias.pointee = dbias.pointee + dyOfA
-        if pair.isPair {
-          dweight.pointee = dweight.pointee.adding(dyOfB, times: b.normalized)
-          dbias.pointee = dbias.pointee + dyOfB
-        }
-      } else {
-        sums.dweight(at: column).pointee.add(dyOfA, times: a.normalized)
-        sums.dbias(at: column).pointee.add(dyOfA)
-        if pair.isPair {
-          sums.dweight(at: column).pointee.add(dyOfB, times: b.normalized)
-          sums.dbias(at: column).pointee.add(dyOfB)
+    for index in 0..<4 where four.isGood >> UInt32(index) & 1 != 0 {
+      let row = four.rows[index]
+      let dy = load(row.dy, column, isLast: isLast)
+      let terms = four.gradient(index).terms(
+        load(row.x, column, isLast: isLast), dy, weight: weight)
+      if let sums {
+        if isCoarse {
+          var ofRow = CoarseSums(sums, at: column)
+          ofRow.add(dy, terms.normalized)
+          ofRow.store(to: sums, at: column)
+        } else {
+          sums.dweight(at: column).pointee.add(dy, times: terms.normalized)
+          sums.dbias(at: column).pointee.add(dy)
         }
       }
+      dx[index] =
+        adds ? add(to: terms.dx, of: row, column, isLast: isLast) : terms.dx
     }
-    if adds {
-      dx.a = add(to: dx.a, of: pair.a, column, isLast: isLast)
-      dx.b = add(to: dx.b, of: pair.b, column, isLast: isLast)
-    }
-    return dx
   }
 
   @inline(__always)

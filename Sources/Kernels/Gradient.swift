@@ -18,21 +18,19 @@ struct GradientScalars<C: ComputeScalar> {
   private var meanOfG: C.Rows
   /// -sum(g * x^) / n
   private var slope: C.Rows
-  /// rstd of the row as it is, where x is scaled.
-  private let outerRstd: C.Rows
 
   /// - Parameters:
   ///   - work: whether the norm centers, and what is detached, whose term is left out.
   ///   - center: near the mean of x; the sums were taken around it.
   ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the sums.
-  ///   - rstd: of x; `outerRstd` that of the row before it was scaled.
+  ///   - rstd: of x.
   ///   - isInRange: whether the sums are numbers that have lost nothing to underflow; else the row has to
   ///     be scaled, or holds NaN or infinity.
   @inline(never)
   init(
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide, center: C.Rows,
-    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, outerRstd: C.Rows, isInRange: inout RowMask
+    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask
   ) {
     let centers = work.pointee.centers != 0
     let zero = C.Wide(repeating: 0)
@@ -48,26 +46,27 @@ struct GradientScalars<C: ComputeScalar> {
       offset = zero - low * rstd
     } else if centers {
       low = C.Wide.totals(rows: rows) { sums[$0].deviations } * reciprocalCount
-      let squares = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
-      // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
-      // find, and keeps its mean.
+      // As in `Moments.center`, which a rounded mean leaves to be done; the variance is what the given rstd
+      // says. A row that is constant has nothing to find, and keeps its mean.
+      let square = rstd.doubles * rstd.doubles
       let dropsCenter =
-        ln_less8((wideCenter * wideCenter).doubles, (squares - low * low).doubles)
-        & ln_less8(SIMD8(repeating: 0), (low * low).doubles)
+        ln_less8(
+          wideCenter.doubles * wideCenter.doubles * square,
+          SIMD8(repeating: 1) - SIMD8(repeating: work.pointee.eps) * square)
+        & ln_less8(SIMD8(repeating: 0), low.doubles * low.doubles)
       offset = zero - low.replacing(with: wideCenter + low, where: dropsCenter) * rstd
       self.center = wideCenter.replacing(with: zero, where: dropsCenter).narrow
     }
     let slope = products * rstd * reciprocalCount - meanOfG * (low * rstd)
     self.rstd = rstd.narrow
     rstdLow =
-      work.pointee.is_coarse != 0
+      work.pointee.coarse_rows != 0
       ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
     self.offset = offset.narrow
     self.meanOfG = meanOfG.narrow
     self.slope = (zero - slope).narrow
     if work.pointee.detaches_mean != 0 { self.meanOfG = C.Rows(repeating: .zero) }
     if work.pointee.detaches_rstd != 0 { self.slope = C.Rows(repeating: .zero) }
-    self.outerRstd = outerRstd
     let isFinite = ln_less8(
       (meanOfG - meanOfG).doubles + (slope - slope).doubles, SIMD8(repeating: 1))
     let magnitude = ln_magnitude8(products.doubles)
@@ -83,7 +82,6 @@ struct RowGradient<C: ComputeScalar> {
   private let rstdLow: C.Vector
   private let meanOfG: C.Vector
   private let slope: C.Vector
-  private let outerRstd: C.Vector
 
   /// Read from memory one by one: out of registers, a lane whose number is not constant is slow.
   @inline(__always) init(_ group: UnsafePointer<GradientScalars<C>>, row: Int) {
@@ -94,38 +92,38 @@ struct RowGradient<C: ComputeScalar> {
     rstdLow = C.Vector(repeating: scalars[3 &* rowsPerGroup])
     meanOfG = C.Vector(repeating: scalars[4 &* rowsPerGroup])
     slope = C.Vector(repeating: scalars[5 &* rowsPerGroup])
-    outerRstd = C.Vector(repeating: scalars[6 &* rowsPerGroup])
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.
   ///
   /// - Parameters:
+  ///   - outerRstd: rstd of the row as it is, where x is scaled.
   ///   - isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
-  ///   - isCoarse: whether rstdLow is zero, and left out.
+  ///   - isRounded: whether rstdLow is zero, and left out.
   @inline(__always)
   func terms(
-    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, isFlat: Bool = false, isCoarse: Bool = false
+    _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, outerRstd: C.Vector? = nil,
+    isFlat: Bool = false, isRounded: Bool = false
   ) -> (dx: C.Vector, normalized: C.Vector) {
     let deviation = x - center
-    let low = isCoarse ? offset : offset.adding(deviation, times: rstdLow)
+    let low = isRounded ? offset : offset.adding(deviation, times: rstdLow)
     let normalized = low.adding(deviation, times: rstd)
     let centered = dy * weight - meanOfG
     let projected = isFlat ? centered : centered.adding(normalized, times: slope)
-    return (projected * outerRstd, normalized)
+    return (projected * (outerRstd ?? rstd), normalized)
   }
 }
 
-/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center, each in eight lanes.
+/// The sums of g, of g * d and of d over a row, d = x - center, each in eight lanes.
 struct GradientRowSums<C: ComputeScalar> {
   fileprivate var g = C.Wide(repeating: 0)
   fileprivate var products = C.Wide(repeating: 0)
   fileprivate var deviations = C.Wide(repeating: 0)
-  fileprivate var squares = C.Wide(repeating: 0)
 
   @inline(__always) init() {}
 }
 
-/// - Parameter findsMean: whether the sums of d and d^2 are wanted.
+/// - Parameter findsMean: whether the sum of d is wanted.
 @inline(never)
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
@@ -181,7 +179,7 @@ private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKno
 where X.Compute == G.Compute, W.Compute == X.Compute {
   typealias Source = X
 
-  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 4 : 2 }
+  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 3 : 2 }
 
   private let x: X
   private let dy: G
@@ -190,7 +188,6 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private var g = Compute.Wide.LaneSums()
   private var products = Compute.Wide.LaneSums()
   private var deviations = Compute.Wide.LaneSums()
-  private var squares = Compute.Wide.LaneSums()
 
   @inline(__always)
   init(x: X, dy: G, weight: W, around center: Compute) {
@@ -205,14 +202,12 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     result.pointee.products = products.eight
     guard M.isFound else { return }
     result.pointee.deviations = deviations.eight
-    result.pointee.squares = squares.eight
   }
 
   struct Lanes: EmptyInitializable {
     var g = Compute.Vector(repeating: .zero)
     var products = Compute.Vector(repeating: .zero)
     var deviations = Compute.Vector(repeating: .zero)
-    var squares = Compute.Vector(repeating: .zero)
 
     @inline(__always) init() {}
   }
@@ -236,7 +231,6 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     lanes.products = lanes.products.adding(g, times: deviation)
     guard M.isFound else { return }
     lanes.deviations = lanes.deviations + deviation
-    lanes.squares = lanes.squares.adding(deviation, times: deviation)
   }
 
   @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
@@ -244,7 +238,6 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     products.add((a.products + b.products) + (c.products + d.products))
     guard M.isFound else { return }
     deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
-    squares.add((a.squares + b.squares) + (c.squares + d.squares))
   }
 
   @inline(__always) mutating func add(short count: Int) {

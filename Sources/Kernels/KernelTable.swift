@@ -17,8 +17,8 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     table.pointee.backward_f16 = { backward(Half.self, $0, $1, $2, $3, $4) }
     table.pointee.backward_bf16 = { backward(BFloat16.self, $0, $1, $2, $3, $4) }
   #endif
-  table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5) }
-  table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5) }
+  table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5, $6) }
+  table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5, $6) }
   table.pointee.add_f32 = { add(Float.self, $0, $1, $2, $3, $4) }
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f32 = { multiplyByAdaFactor(Float.self, $0, $1, $2, $3, $4) }

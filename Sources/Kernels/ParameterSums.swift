@@ -4,28 +4,22 @@ import CShims
 /// vector of columns; where the columns are no multiple of a vector, the last entry is that of the
 /// vector that ends with the row.
 ///
-/// Of 16-bit rows, a few are added up in the compute type before: their terms need no more, and half as
+/// Of 16-bit rows, some are added up in the compute type before: their terms need no more, and half as
 /// much is read and written for each.
 struct ParameterSums<C: ComputeScalar> {
   typealias Entry = C.Wide.LaneSums
 
   private let dweight: UnsafeMutablePointer<Entry>
   private let dbias: UnsafeMutablePointer<Entry>
-  private let coarseDweight: UnsafeMutablePointer<C.Vector>
-  private let coarseDbias: UnsafeMutablePointer<C.Vector>
+  private let coarse: UnsafeMutablePointer<C.Vector>
   private let entries: Int
 
   @inline(__always) init(_ memory: UnsafeMutableRawPointer, count: Int) {
     entries = (count &+ C.Vector.width &- 1) / C.Vector.width
     dweight = memory.assumingMemoryBound(to: Entry.self)
     dbias = dweight + entries
-    coarseDweight = UnsafeMutableRawPointer(dbias + entries).assumingMemoryBound(to: C.Vector.self)
-    coarseDbias = coarseDweight + entries
+    coarse = UnsafeMutableRawPointer(dbias + entries).assumingMemoryBound(to: C.Vector.self)
   }
-
-  /// How many rows are added up in the compute type. As many, or a multiple of it, are converted at a time
-  /// where a kernel does not take them as they are.
-  @inline(__always) static func coarseRows(_ count: Int) -> Int { count > 4096 ? 4 : 8 }
 
   /// The entry that begins with a column.
   @inline(__always) func dweight(at column: Int) -> UnsafeMutablePointer<Entry> {
@@ -35,12 +29,12 @@ struct ParameterSums<C: ComputeScalar> {
     entry(of: dbias, at: column)
   }
 
-  /// That of a few rows.
+  /// That of some rows.
   @inline(__always) func coarseDweight(at column: Int) -> UnsafeMutablePointer<C.Vector> {
-    entry(of: coarseDweight, at: column)
+    entry(of: coarse, at: column)
   }
   @inline(__always) func coarseDbias(at column: Int) -> UnsafeMutablePointer<C.Vector> {
-    entry(of: coarseDbias, at: column)
+    entry(of: coarse + entries, at: column)
   }
 
   @inline(__always)
@@ -56,14 +50,35 @@ struct ParameterSums<C: ComputeScalar> {
     if coarse { clearCoarse() }
   }
 
-  /// Moves the sums of a few rows to those of all.
+  /// Moves the sums of some rows to those of all.
   @inline(never) func joinCoarse() {
-    for index in 0..<(2 &* entries) { dweight[index].add(coarseDweight[index]) }
+    for index in 0..<(2 &* entries) { dweight[index].add(coarse[index]) }
     clearCoarse()
   }
 
   private func clearCoarse() {
-    coarseDweight.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries)
+    coarse.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries)
+  }
+}
+
+/// The entries of a vector of columns, of some 16-bit rows.
+struct CoarseSums<C: ComputeScalar> {
+  private var dweight: C.Vector
+  private var dbias: C.Vector
+
+  @inline(__always) init(_ sums: ParameterSums<C>, at column: Int) {
+    dweight = sums.coarseDweight(at: column).pointee
+    dbias = sums.coarseDbias(at: column).pointee
+  }
+
+  @inline(__always) mutating func add(_ dy: C.Vector, _ normalized: C.Vector) {
+    dweight = dweight.adding(dy, times: normalized)
+    dbias = dbias + dy
+  }
+
+  @inline(__always) func store(to sums: ParameterSums<C>, at column: Int) {
+    sums.coarseDweight(at: column).pointee = dweight
+    sums.coarseDbias(at: column).pointee = dbias
   }
 }
 
@@ -71,7 +86,7 @@ struct ParameterSums<C: ComputeScalar> {
 @inline(__always)
 func join<C: ComputeScalar & Element>(
   _: C.Type, _ cols: Int64, _ blocks: Int64, _ blockBytes: Int64, _ sums: UnsafeMutableRawPointer?,
-  _ gradient: UnsafeMutableRawPointer?, _ accumulates: Int32
+  _ coarse: UnsafeMutableRawPointer?, _ gradient: UnsafeMutableRawPointer?, _ accumulates: Int32
 ) where C.Compute == C {
   let gradient = gradient.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
   let count = Int(cols)
@@ -86,6 +101,12 @@ func join<C: ComputeScalar & Element>(
       let later = UnsafeRawPointer(total(entry &+ 8, block))
       ln_prefetch(later)
       ln_prefetch(later + 64)
+    }
+    if let coarse {
+      for block in 0..<Int(blocks) {
+        total(entry, block).pointee.add(
+          (coarse + block &* Int(blockBytes)).assumingMemoryBound(to: C.Vector.self)[entry])
+      }
     }
     var distance = 1
     while distance < Int(blocks) {

@@ -36,21 +36,24 @@ struct ScaledBackward<C: ComputeScalar> {
     let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
       GradientScalars(
         work, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
-        center: center, mean: mean, rstd: rstd, outerRstd: SIMD8(repeating: outerRstd),
-        isInRange: &isInRange)
+        center: center, mean: mean, rstd: rstd, isInRange: &isInRange)
     }
-    withUnsafePointer(to: scalars) { finish(scaled.row, RowGradient($0, row: 0), count) }
+    withUnsafePointer(to: scalars) {
+      finish(scaled.row, RowGradient($0, row: 0), outerRstd: outerRstd, count)
+    }
   }
 
   /// The columns of an entry of the sums are one or two vectors of float64.
-  private func finish(_ x: ScaledRow, _ gradient: RowGradient<Double>, _ count: Int) {
+  private func finish(
+    _ x: ScaledRow, _ gradient: RowGradient<Double>, outerRstd: Double, _ count: Int
+  ) {
     typealias Terms = (dx: SIMD8<Double>, normalized: SIMD8<Double>, dy: SIMD8<Double>)
     /// Of the columns before `end`; see `RowSource.loadLast`.
     func terms(endingAt end: Int) -> Terms {
       let dy = dy.loadLast(of: end)
       var terms = gradient.terms(
         x.loadLast(of: end), dy, weight: weight.loadLast(of: end),
-        isFlat: work.pointee.detaches_rstd != 0)
+        outerRstd: SIMD8(repeating: outerRstd), isFlat: work.pointee.detaches_rstd != 0)
       if let addend = addends.0 { terms.dx = terms.dx + addend.loadLast(of: end) }
       if let addend = addends.1 { terms.dx = terms.dx + addend.loadLast(of: end) }
       return (terms.dx, terms.normalized, dy)

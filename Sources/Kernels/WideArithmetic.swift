@@ -99,13 +99,21 @@ extension WideRows {
   }
 }
 
+protocol LoadedParts {
+  init(_ source: UnsafeRawPointer)
+}
+
 /// Sums of vectors, lane by lane, in twice the precision.
 protocol WideLaneSums {
   associatedtype Vector: ComputeVector where Vector.Scalar: ComputeScalar
   associatedtype Wide
+  /// A vector in memory, in twice the precision or as it is.
+  associatedtype Parts: LoadedParts
 
   init()
   mutating func add(_ vector: Vector)
+  mutating func add(_ parts: Parts)
+  mutating func add(_ a: Parts, times b: Vector)
   /// Adds products, each rounded once at most, in twice the precision.
   mutating func add(_ a: Vector, times b: Vector)
   /// Adds eight of the lanes, the first or the last; of sums that have eight, all.
@@ -149,6 +157,27 @@ struct DoubleLaneSums: WideLaneSums {
   private var high = SIMD8<Double>(repeating: 0)
 
   @inline(__always) init() {}
+
+  /// Widened by the load, where that of half a register is three operations.
+  struct Parts: LoadedParts {
+    fileprivate let low: SIMD8<Double>
+    fileprivate let high: SIMD8<Double>
+
+    @inline(__always) init(_ source: UnsafeRawPointer) {
+      low = ln_widen8(source.loadUnaligned(as: SIMD8<Float>.self))
+      high = ln_widen8((source + 32).loadUnaligned(as: SIMD8<Float>.self))
+    }
+  }
+
+  @inline(__always) mutating func add(_ parts: Parts) {
+    low = low + parts.low
+    high = high + parts.high
+  }
+
+  @inline(__always) mutating func add(_ a: Parts, times b: SIMD16<Float>) {
+    low = low.adding(a.low, times: ln_widen_low16(b))
+    high = high.adding(a.high, times: ln_widen_high16(b))
+  }
 
   @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
     low = low + ln_widen_low16(vector)
@@ -284,6 +313,19 @@ struct DoubleDoubleLaneSums: WideLaneSums {
   private var low = SIMD8<Double>(repeating: 0)
 
   @inline(__always) init() {}
+
+  struct Parts: LoadedParts {
+    fileprivate let vector: SIMD8<Double>
+
+    @inline(__always) init(_ source: UnsafeRawPointer) {
+      vector = source.loadUnaligned(as: SIMD8<Double>.self)
+    }
+  }
+
+  @inline(__always) mutating func add(_ parts: Parts) { add(parts.vector) }
+  @inline(__always) mutating func add(_ a: Parts, times b: SIMD8<Double>) {
+    add(a.vector, times: b)
+  }
 
   @inline(__always) mutating func add(_ vector: SIMD8<Double>) {
     let sum = high + vector

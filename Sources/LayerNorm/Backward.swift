@@ -19,8 +19,10 @@ struct BackwardPlan {
   private let isStaged: Bool
   private let ada: AdaStaging?
   private let sums: UnsafeMutableRawPointer?
-  /// Of those of a gradient, and of those of a block, with a few rows of 16 bits apart.
+  /// Of those of a gradient, and of those of a block, with some rows of 16 bits apart.
   private let sumBytes, blockBytes: Int64
+  /// How many 16-bit rows are added up in float32: more where the gradients have 16 bits too.
+  private let coarseRows: Int32
 
   init(
     _ arguments: BackwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
@@ -37,8 +39,8 @@ struct BackwardPlan {
       blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
     let lanes = 64 / compute.size
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
-    let isCoarse = dy.dtype.size == 2
-    blockBytes = (isCoarse ? 3 : 2) * sumBytes
+    coarseRows = dy.dtype.size > 2 ? 0 : norm.paramType.size > 2 ? 8 : 32
+    blockBytes = (coarseRows > 0 ? 3 : 2) * sumBytes
     joins = try Partition(2, bytes: blocks.count &* sumBytes)
     join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
     addKernel = compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
@@ -66,7 +68,8 @@ struct BackwardPlan {
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       reads_ahead: BackwardPlan.readsAhead(arguments) ? 1 : 0,
       writes_ahead: BackwardPlan.writesAhead(arguments) ? 1 : 0,
-      is_coarse: isCoarse ? 1 : 0,
+      streams: BackwardPlan.streams(arguments) ? 1 : 0,
+      coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
@@ -108,7 +111,13 @@ struct BackwardPlan {
     let norm = arguments.norm
     let size = arguments.dy.dtype.size
     return exceedsCaches(norm, bytes: bytesPerColumn(arguments))
-      && norm.elements * size < smallestStreamed && (1024...16384).contains(norm.cols * size)
+      && !isWorthStreaming(norm.elements * size) && (1024...16384).contains(norm.cols * size)
+  }
+
+  private static func streams(_ arguments: BackwardArguments) -> Bool {
+    guard let dx = arguments.dx else { return false }
+    return isWorthStreaming(arguments.norm.elements * dx.dtype.size) && dx.hasRowsOfVectors
+      && !dx.coincides(with: arguments.dy) && !dx.coincides(with: arguments.x)
   }
 
   /// dy, x, dsum, dx, and x^ of AdaNorm.
@@ -176,7 +185,7 @@ struct BackwardPlan {
           var row = begin
           while row < end {
             let stop = min(row + buffers.rows, end)
-            runStaged(row, stop, sums, continues: row > begin, buffers, part: part)
+            runStaged(row, stop, sums, before: row - begin, buffers, part: part)
             row = stop
           }
         } else {
@@ -189,7 +198,7 @@ struct BackwardPlan {
 
   /// Some rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
-    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, continues: Bool,
+    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, before: Int64,
     _ buffers: RowBuffers, part: Int64
   ) {
     func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
@@ -205,11 +214,12 @@ struct BackwardPlan {
     staged.dsum = stage(arguments.dsum, 2)
     staged.dx = stage(arguments.dx, 3, reads: arguments.accumulatesDX)
     staged.rows_per_batch = buffers.rows
+    staged.streams = 0
     staged.mean = work.mean.map { $0 + statistics }
     staged.rstd = work.rstd.map { $0 + statistics }
     ada?.multiply(
       staged.dy, by: staged.x, begin, end, buffers, through: buffers.buffer(4, ofPart: part))
-    kernel(&staged, 0, end - begin, sums, continues ? 1 : 0)
+    kernel(&staged, 0, end - begin, sums, before)
     if let dx = arguments.dx, let buffer = staged.dx.data {
       buffers.scatter(buffer, into: dx, begin, end, convert)
     }
@@ -226,15 +236,17 @@ struct BackwardPlan {
   private func writeGradient(_ index: Int64) {
     guard let gradient = index == 0 ? arguments.dweight : arguments.dbias, let sums else { return }
     let ofGradient = sums + Int(index * sumBytes)
+    let coarse = coarseRows > 0 ? sums + Int(2 * sumBytes + index * sumBytes / 2) : nil
     let cols = arguments.norm.cols
     let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
     if gradient.dtype == arguments.norm.compute {
-      join(cols, blocks.count, blockBytes, ofGradient, gradient.mutablePointer, accumulates)
+      join(
+        cols, blocks.count, blockBytes, ofGradient, coarse, gradient.mutablePointer, accumulates)
     } else if let buffers {
       // The rows of weight, which is no longer needed, and of ones.
       let buffer = buffers.shared(index)
       if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
-      join(cols, blocks.count, blockBytes, ofGradient, buffer, accumulates)
+      join(cols, blocks.count, blockBytes, ofGradient, coarse, buffer, accumulates)
       buffers.scatter(buffer, into: gradient, 0, 1, convert)
     }
   }

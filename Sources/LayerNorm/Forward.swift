@@ -79,7 +79,7 @@ struct ForwardPlan {
   private static let fewRows: Int64 = 16
 
   private static func streams(_ arguments: ForwardArguments) -> Bool {
-    arguments.norm.elements * arguments.y.dtype.size >= smallestStreamed
+    isWorthStreaming(arguments.norm.elements * arguments.y.dtype.size)
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
@@ -188,6 +188,3 @@ func exceedsCaches(_ norm: NormArguments, bytes: Int64) -> Bool {
   norm.elements >= (8 << 20) / bytes
 }
 
-/// From this many bytes of an output on, a store past the caches and a read of the output right after take
-/// less time than a plain store and a read that finds part of it cached.
-let smallestStreamed: Int64 = 24 << 20

@@ -54,7 +54,7 @@ struct SmallBackward {
       work: ln_backward_work(
         cols: args.cols, rows_per_batch: args.rows, eps: eps,
         centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0,
-        reads_ahead: 0, writes_ahead: 0, is_coarse: 0,
+        reads_ahead: 0, writes_ahead: 0, streams: 0, coarse_rows: 0,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
         weight: args.weight, mean: args.mean, rstd: args.rstd),
@@ -75,8 +75,8 @@ struct SmallBackward {
 
   private mutating func run(_ sums: UnsafeMutableRawPointer) {
     kernel(&work, 0, rows, sums, 0)
-    if let dweight { join(work.cols, 1, 0, sums, dweight, 0) }
-    if let dbias { join(work.cols, 1, 0, sums + Int(sumBytes), dbias, 0) }
+    if let dweight { join(work.cols, 1, 0, sums, nil, dweight, 0) }
+    if let dbias { join(work.cols, 1, 0, sums + Int(sumBytes), nil, dbias, 0) }
   }
 
   /// The arrays of a call, whose sizes are in order.

@@ -78,6 +78,13 @@ struct Tensor {
   /// The elements of a row lie side by side.
   var hasContiguousRows: Bool { cols.stride == 1 || cols.count == 1 }
 
+  /// Every row is a whole number of vectors, of 64 bytes of the compute type, and begins with one.
+  var hasRowsOfVectors: Bool {
+    let lanes: Int64 = dtype == .f64 ? 8 : 16
+    return hasContiguousRows && (batch.stride | rows.stride | cols.count) % lanes == 0
+      && address % UInt(lanes * dtype.size) == 0
+  }
+
   /// Every element is at the same place, of the same type, as the one of the other.
   func coincides(with other: Tensor) -> Bool {
     func same(_ a: Axis, _ b: Axis) -> Bool { a == b || (a.count == 1 && b.count == 1) }
