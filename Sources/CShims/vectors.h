@@ -32,6 +32,14 @@ typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 #define LN_VECTORS_IN_REGISTERS 4
 #endif
 
+/* The same vector. What a compiler knows of its parts, it forgets: halves of a vector that are used apart
+ * would otherwise be computed apart, all the way from memory. */
+#if defined(__AVX512F__)
+#define LN_WHOLE(v) __asm__("" : "+v"(v))
+#else
+#define LN_WHOLE(v) (void)(v)
+#endif
+
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }
@@ -88,6 +96,14 @@ LN_INLINE ln_double8 ln_interleave_high8(ln_double8 a, ln_double8 b) {
 
 LN_INLINE ln_double8 ln_sqrt8(ln_double8 v) { return __builtin_elementwise_sqrt(v); }
 LN_INLINE ln_double8 ln_magnitude8(ln_double8 v) { return __builtin_elementwise_abs(v); }
+LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
+  LN_WHOLE(v);
+  return v;
+}
+LN_INLINE ln_float16 ln_whole16(ln_float16 v) {
+  LN_WHOLE(v);
+  return v;
+}
 LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 
 /* Masks: -1 in the lanes that are chosen. */

@@ -58,11 +58,14 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       let sums = sums.baseAddress.unsafelyUnwrapped
       withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
         let rows = rows.baseAddress.unsafelyUnwrapped
-        var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
-        while position.row < end {
-          run(&position, rows: min(group, end &- position.row), sums, rows)
+        var cursors = Cursors(work, at: begin)
+        var row = begin
+        while row < end {
+          let count = min(group, end &- row)
+          run(&cursors, first: row, rows: count, sums, rows)
+          row &+= count
           if isCoarse, let sums = self.sums,
-            (before &+ position.row &- begin) % Int(work.pointee.coarse_rows) == 0
+            (before &+ row &- begin) % Int(work.pointee.coarse_rows) == 0
           {
             sums.joinCoarse()
           }
@@ -72,18 +75,31 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
+  private struct Cursors {
+    var x: RowCursor<T>
+    var dy: RowCursor<T>
+    var dsum: RowCursor<T>?
+    var dx: RowCursor<T>?
+
+    @inline(__always) init(_ work: UnsafePointer<ln_backward_work>, at first: Int) {
+      func cursor(_ rows: ln_rows) -> RowCursor<T>? {
+        RowCursor(rows, at: first, rowsPerBatch: work.pointee.rows_per_batch)
+      }
+      x = cursor(work.pointee.x).unsafelyUnwrapped
+      dy = cursor(work.pointee.dy).unsafelyUnwrapped
+      dsum = cursor(work.pointee.dsum)
+      dx = cursor(work.pointee.dx)
+    }
+  }
+
   private func run(
-    _ position: inout RowPosition, rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
-    _ group: UnsafeMutablePointer<GroupRow>
+    _ cursors: inout Cursors, first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ group: UnsafeMutablePointer<GroupRow>
   ) {
-    let first = position.row
     for index in 0..<rows {
       group[index] = GroupRow(
-        x: position.pointer(in: work.pointee.x, of: T.self),
-        dy: position.pointer(in: work.pointee.dy, of: T.self),
-        dsum: UnsafePointer(position.pointer(ifIn: work.pointee.dsum, of: T.self)),
-        dx: position.pointer(ifIn: work.pointee.dx, of: T.self))
-      position.advance()
+        x: cursors.x.next(), dy: cursors.dy.next(),
+        dsum: (cursors.dsum?.next()).map { UnsafePointer($0) }, dx: cursors.dx?.next())
     }
     var isInRange = RowMask(repeating: -1)
     var scalars = self.scalars(first, rows, sums, group, &isInRange)

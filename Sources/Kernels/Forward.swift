@@ -62,28 +62,56 @@ where A.Compute == T.Compute {
     let group = max(
       1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
     Group<T>.withMemory(rows: end &- begin) { rows in
-      var position = RowPosition(begin, rowsPerBatch: work.pointee.rows_per_batch)
-      while position.row < end {
-        run(&position, rows: min(group, end &- position.row), rows)
+      var cursors = Cursors(work, at: begin)
+      var row = begin
+      while row < end {
+        let count = min(group, end &- row)
+        run(&cursors, first: row, rows: count, rows)
+        row &+= count
       }
     }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
-  @inline(__always)
-  private func run(_ position: inout RowPosition, rows: Int, _ group: Group<T>) {
-    let first = position.row
-    var y = position
-    for index in 0..<rows {
-      group.x[index] =
-        !adds
-        ? UnsafePointer(position.pointer(in: work.pointee.x, of: T.self))
-        : centers
-          ? add(LayerNorm.self, work, position, group.sums + index, count, ahead: rows)
-          : add(RMSNorm.self, work, position, group.sums + index, count, ahead: rows)
-      position.advance()
+  private struct Cursors {
+    var x: RowCursor<T>
+    var residual: RowCursor<T>?
+    var sum: RowCursor<T>?
+    var y: RowCursor<T>
+
+    @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, at first: Int) {
+      func cursor(_ rows: ln_rows) -> RowCursor<T>? {
+        RowCursor(rows, at: first, rowsPerBatch: work.pointee.rows_per_batch)
+      }
+      x = cursor(work.pointee.x).unsafelyUnwrapped
+      residual = cursor(work.pointee.residual)
+      sum = cursor(work.pointee.sum)
+      y = cursor(work.pointee.y).unsafelyUnwrapped
     }
-    if !adds {
+  }
+
+  @inline(__always)
+  private func run(_ cursors: inout Cursors, first: Int, rows: Int, _ group: Group<T>) {
+    if adds {
+      for index in 0..<rows {
+        let x = UnsafePointer(cursors.x.next())
+        let y = cursors.y.next()
+        let residual = cursors.residual?.next()
+        let sum = cursors.sum?.next() ?? y
+        let sums = group.sums + index
+        if centers {
+          add(LayerNorm.self, work, x, residual, into: sum, sums, count, ahead: rows)
+        } else {
+          add(RMSNorm.self, work, x, residual, into: sum, sums, count, ahead: rows)
+        }
+        group.x[index] = UnsafePointer(sum)
+        group.y[index] = y
+      }
+    } else {
+      for index in 0..<rows {
+        group.x[index] = UnsafePointer(cursors.x.next())
+        group.y[index] = cursors.y.next()
+      }
       if centers {
         reduce(LayerNorm.self, group.x, rows, count: count, into: group.sums)
       } else {
@@ -95,22 +123,20 @@ where A.Compute == T.Compute {
       ? findScalars(LayerNorm.self, work, first, rows: rows, group, count, reciprocalCount)
       : findScalars(RMSNorm.self, work, first, rows: rows, group, count, reciprocalCount)
     #if !LAYERNORM_COMPACT
-      if C.hasShortRows && !A.isRare && outOfRange == 0 && work.pointee.streams == 0
-        && count == 4 &* C.Vector.width
-      {
-        normalizeFour(y, rows: rows, group)
+      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
+        normalizeFour(rows: rows, group)
         return
       }
     #endif
     let ahead = rows &* Int(work.pointee.x.row_stride)
     for index in 0..<rows {
       let x = Row<T, C>(group.x[index])
-      let into = y.pointer(in: work.pointee.y, of: T.self)
+      let into = group.y[index]
       let normalization = Normalization(
         N.self, affine, RowScalars.Vectors(group.scalars, row: index))
       if outOfRange >> UInt32(index) & 1 != 0 {
         normalizeScaled(
-          work, AnyRow(x.elements), into: AnyRow(into), row: y.row,
+          work, AnyRow(x.elements), into: AnyRow(into), row: first &+ index,
           weight: AnyRow(raw: work.pointee.weight, of: P.self),
           bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
           isDouble: T.Compute.self == Double.self)
@@ -125,7 +151,6 @@ where A.Compute == T.Compute {
       } else {
         normalization(x, count: count, into: into)
       }
-      y.advance()
     }
   }
 }
@@ -135,23 +160,23 @@ where A.Compute == T.Compute {
     /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
     /// rest.
     @inline(never)
-    private func normalizeFour(_ first: RowPosition, rows: Int, _ group: Group<T>) {
+    private func normalizeFour(rows: Int, _ group: Group<T>) {
       let width = C.Vector.width
       let a = affine.terms(at: 0)
       let b = affine.terms(at: width)
       let c = affine.terms(at: 2 &* width)
       let d = affine.terms(at: 3 &* width)
-      var position = first
+      let streams =
+        work.pointee.streams != 0 && Normalization<N, A>.canStream(group.y[0], count: count)
       for index in 0..<rows {
         let normalization = Normalization(
           N.self, affine, RowScalars.Vectors(group.scalars, row: index))
         let x = Row<T, C>(group.x[index])
-        let y = position.pointer(in: work.pointee.y, of: T.self)
-        normalization(x, at: 0, a, into: y)
-        normalization(x, at: width, b, into: y)
-        normalization(x, at: 2 &* width, c, into: y)
-        normalization(x, at: 3 &* width, d, into: y)
-        position.advance()
+        let y = group.y[index]
+        normalization(x, at: 0, a, into: y, streams: streams)
+        normalization(x, at: width, b, into: y, streams: streams)
+        normalization(x, at: 2 &* width, c, into: y, streams: streams)
+        normalization(x, at: 3 &* width, d, into: y, streams: streams)
       }
     }
   }
@@ -162,6 +187,7 @@ private struct Group<T: Element> {
   typealias C = T.Compute
 
   let x: UnsafeMutablePointer<UnsafePointer<T>>
+  let y: UnsafeMutablePointer<UnsafeMutablePointer<T>>
   let sums: UnsafeMutablePointer<RowSums<C>>
   let scalars: UnsafeMutablePointer<RowScalars<C>>
 
@@ -171,33 +197,32 @@ private struct Group<T: Element> {
       withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) { sums in
         if rows > 1 { sums.initialize(repeating: RowSums()) }
         withUnsafeTemporaryAllocation(of: UnsafePointer<T>.self, capacity: rowsPerGroup) { x in
-          body(
-            Group(
-              x: x.baseAddress.unsafelyUnwrapped, sums: sums.baseAddress.unsafelyUnwrapped,
-              scalars: scalars.baseAddress.unsafelyUnwrapped))
+          withUnsafeTemporaryAllocation(
+            of: UnsafeMutablePointer<T>.self, capacity: rowsPerGroup
+          ) { y in
+            body(
+              Group(
+                x: x.baseAddress.unsafelyUnwrapped, y: y.baseAddress.unsafelyUnwrapped,
+                sums: sums.baseAddress.unsafelyUnwrapped,
+                scalars: scalars.baseAddress.unsafelyUnwrapped))
+          }
         }
       }
     }
   }
 }
 
-/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, or to y, where it is
-/// normalized in place, if the sum is not wanted.
-///
-/// - Returns: where it is.
+/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, which is y where the sum is
+/// not wanted: there it is normalized in place.
 @inline(never)
 private func add<N: Norm, T: Element>(
-  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ position: RowPosition,
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ x: UnsafePointer<T>,
+  _ residual: UnsafeMutablePointer<T>?, into sum: UnsafeMutablePointer<T>,
   _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
-) -> UnsafePointer<T> {
-  let x = Row<T, T.Compute>(position.pointer(in: work.pointee.x, of: T.self))
-  let sum =
-    position.pointer(ifIn: work.pointee.sum, of: T.self)
-    ?? position.pointer(in: work.pointee.y, of: T.self)
+) {
+  let x = Row<T, T.Compute>(x)
+  let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
-  let residual = position.pointer(ifIn: work.pointee.residual, of: T.self).map {
-    UnsafePointer($0)
-  }
   #if !LAYERNORM_COMPACT
     if work.pointee.is_far != 0 {
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
@@ -207,12 +232,11 @@ private func add<N: Norm, T: Element>(
         x: far(x.elements, work.pointee.x), bias: bias,
         residual: residual.map { far($0, work.pointee.residual) }, sum: sum)
       reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
-      return UnsafePointer(sum)
+      return
     }
   #endif
   let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
   reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
-  return UnsafePointer(sum)
 }
 
 /// Finds, and writes where it is wanted, the statistics of a group of rows; gives the rows that do not fit

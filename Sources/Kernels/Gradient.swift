@@ -185,9 +185,9 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private let dy: G
   private let weight: W
   private let center: Compute.Vector
-  private var g = Compute.Wide.LaneSums()
-  private var products = Compute.Wide.LaneSums()
-  private var deviations = Compute.Wide.LaneSums()
+  private var g = Compute.Wide.LaneSums.nothing
+  private var products = Compute.Wide.LaneSums.nothing
+  private var deviations = Compute.Wide.LaneSums.nothing
 
   @inline(__always)
   init(x: X, dy: G, weight: W, around center: Compute) {
@@ -205,9 +205,9 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   }
 
   struct Lanes: EmptyInitializable {
-    var g = Compute.Vector(repeating: .zero)
-    var products = Compute.Vector(repeating: .zero)
-    var deviations = Compute.Vector(repeating: .zero)
+    var g = Compute.Vector(repeating: -Compute.zero)
+    var products = Compute.Vector(repeating: -Compute.zero)
+    var deviations = Compute.Vector(repeating: -Compute.zero)
 
     @inline(__always) init() {}
   }

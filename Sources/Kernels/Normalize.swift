@@ -104,9 +104,11 @@ struct Normalization<N: Norm, A: Affine> {
   /// A vector of columns of a row, whose weight and bias are at hand.
   @inline(__always)
   func callAsFunction<S: RowSource, Y: Element>(
-    _ row: S, at index: Int, _ terms: AffineTerms<C>, into y: UnsafeMutablePointer<Y>
+    _ row: S, at index: Int, _ terms: AffineTerms<C>, into y: UnsafeMutablePointer<Y>,
+    streams: Bool
   ) where S.Compute == C {
-    C.store(affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms), to: y + index)
+    let vector = affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms)
+    if streams { C.stream(vector, to: y + index) } else { C.store(vector, to: y + index) }
   }
 
   /// Whether a row may go past the caches. A cache line that is stored to both ways costs far more than

@@ -6,7 +6,7 @@ import CShims
 protocol RowReduction {
   typealias Compute = Source.Compute
   associatedtype Source: RowSource
-  /// One accumulator: a vector of each sum. Zero at first.
+  /// One accumulator: a vector of each sum. At first -0, to which anything can be added without an operation.
   associatedtype Lanes: EmptyInitializable
 
   /// How many vectors an accumulator has.

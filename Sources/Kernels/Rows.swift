@@ -1,37 +1,39 @@
 import CShims
 
-/// Where a kernel is among the rows of all batches.
-struct RowPosition {
-  private(set) var row: Int
-  private var batch: Int
-  private var rowInBatch: Int
+/// Goes through the rows of a tensor, batch after batch.
+struct RowCursor<T> {
+  private var row: UnsafeMutablePointer<T>
+  private var leftInBatch: Int
   private let rowsPerBatch: Int
+  private let stride: Int
+  /// From the last row of a batch to the first of the next one.
+  private let toNextBatch: Int
 
-  @inline(__always) init(_ row: Int, rowsPerBatch: Int64) {
-    self.row = row
-    self.rowsPerBatch = Int(rowsPerBatch)
-    (batch, rowInBatch) =
-      row < self.rowsPerBatch ? (0, row) : row.quotientAndRemainder(dividingBy: self.rowsPerBatch)
+  /// nil for a tensor that is absent.
+  @inline(__always) init?(_ rows: ln_rows, at first: Int, rowsPerBatch: Int64) {
+    guard let data = rows.data else { return nil }
+    let rowsPerBatch = Int(rowsPerBatch)
+    let (batch, rowInBatch) =
+      first < rowsPerBatch ? (0, first) : first.quotientAndRemainder(dividingBy: rowsPerBatch)
+    self.rowsPerBatch = rowsPerBatch
+    leftInBatch = rowsPerBatch &- rowInBatch
+    stride = Int(rows.row_stride)
+    toNextBatch = Int(rows.batch_stride) &- (rowsPerBatch &- 1) &* stride
+    row =
+      data.assumingMemoryBound(to: T.self)
+      + (batch &* Int(rows.batch_stride) &+ rowInBatch &* stride)
   }
 
-  @inline(__always) mutating func advance() {
-    row &+= 1
-    rowInBatch &+= 1
-    if rowInBatch == rowsPerBatch {
-      rowInBatch = 0
-      batch &+= 1
+  /// The first element of the row that it is at; goes on to the next one.
+  @inline(__always) mutating func next() -> UnsafeMutablePointer<T> {
+    let current = row
+    leftInBatch &-= 1
+    if leftInBatch == 0 {
+      leftInBatch = rowsPerBatch
+      row += toNextBatch
+    } else {
+      row += stride
     }
-  }
-
-  /// The first element of this row.
-  @inline(__always) func pointer<T>(in rows: ln_rows, of _: T.Type) -> UnsafeMutablePointer<T> {
-    let offset = batch &* Int(rows.batch_stride) &+ rowInBatch &* Int(rows.row_stride)
-    return rows.data.unsafelyUnwrapped.assumingMemoryBound(to: T.self) + offset
-  }
-
-  /// nil where the tensor is absent.
-  @inline(__always)
-  func pointer<T>(ifIn rows: ln_rows, of type: T.Type) -> UnsafeMutablePointer<T>? {
-    rows.data == nil ? nil : pointer(in: rows, of: type)
+    return current
   }
 }

@@ -176,8 +176,8 @@ where D.Compute == S.Compute {
 
   let row: S
   let shift: D
-  private var sum = Compute.Wide.LaneSums()
-  private var squares = Compute.Wide.LaneSums()
+  private var sum = Compute.Wide.LaneSums.nothing
+  private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always) init(row: S, shift: D) {
     self.row = row
@@ -190,8 +190,8 @@ where D.Compute == S.Compute {
   }
 
   struct Lanes: EmptyInitializable {
-    var sum = Compute.Vector(repeating: .zero)
-    var squares = Compute.Vector(repeating: .zero)
+    var sum = Compute.Vector(repeating: -Compute.zero)
+    var squares = Compute.Vector(repeating: -Compute.zero)
 
     @inline(__always) init() {}
   }

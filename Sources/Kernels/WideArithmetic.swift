@@ -84,18 +84,19 @@ protocol WideRows {
 }
 
 extension WideRows {
-  /// The sum over the lanes of each row, in an order that does not depend on the other rows.
+  /// The sum over the lanes of each row, in an order that does not depend on the other rows; of zeros, +0.
   @inline(__always) static func totals(rows: Int, _ lanes: (_ row: Int) -> Self) -> Self {
+    let zero = Self(repeating: 0)
     if rows == 1 {
       let four = addingEights(lanes(0), lanes(0))
       let two = addingFours(four, four)
-      return addingTwos(two, two)
+      return addingTwos(two, two) + zero
     }
     let even = addingFours(
       addingEights(lanes(0), lanes(4)), addingEights(lanes(2), lanes(6)))
     let odd = addingFours(
       addingEights(lanes(1), lanes(5)), addingEights(lanes(3), lanes(7)))
-    return addingTwos(even, odd)
+    return addingTwos(even, odd) + zero
   }
 }
 
@@ -110,7 +111,10 @@ protocol WideLaneSums {
   /// A vector in memory, in twice the precision or as it is.
   associatedtype Parts: LoadedParts
 
+  /// Zero.
   init()
+  /// -0, to which anything can be added without an operation.
+  static var nothing: Self { get }
   mutating func add(_ vector: Vector)
   mutating func add(_ parts: Parts)
   mutating func add(_ a: Parts, times b: Vector)
@@ -141,13 +145,13 @@ extension SIMD8<Double>: WideRows {
   @inline(__always) var doubles: Self { self }
 
   @inline(__always) static func addingEights(_ a: Self, _ b: Self) -> Self {
-    ln_eights_low8(a, b) + ln_eights_high8(a, b)
+    ln_whole8(ln_eights_low8(a, b) + ln_eights_high8(a, b))
   }
   @inline(__always) static func addingFours(_ a: Self, _ b: Self) -> Self {
-    ln_fours_low8(a, b) + ln_fours_high8(a, b)
+    ln_whole8(ln_fours_low8(a, b) + ln_fours_high8(a, b))
   }
   @inline(__always) static func addingTwos(_ a: Self, _ b: Self) -> Self {
-    ln_twos_low8(a, b) + ln_twos_high8(a, b)
+    ln_whole8(ln_twos_low8(a, b) + ln_twos_high8(a, b))
   }
 }
 
@@ -157,6 +161,12 @@ struct DoubleLaneSums: WideLaneSums {
   private var high = SIMD8<Double>(repeating: 0)
 
   @inline(__always) init() {}
+  @inline(__always) static var nothing: Self {
+    var sums = Self()
+    sums.low = SIMD8(repeating: -0.0)
+    sums.high = SIMD8(repeating: -0.0)
+    return sums
+  }
 
   /// Widened by the load, where that of half a register is three operations.
   struct Parts: LoadedParts {
@@ -180,6 +190,7 @@ struct DoubleLaneSums: WideLaneSums {
   }
 
   @inline(__always) mutating func add(_ vector: SIMD16<Float>) {
+    let vector = ln_whole16(vector)
     low = low + ln_widen_low16(vector)
     high = high + ln_widen_high16(vector)
   }
@@ -313,6 +324,11 @@ struct DoubleDoubleLaneSums: WideLaneSums {
   private var low = SIMD8<Double>(repeating: 0)
 
   @inline(__always) init() {}
+  @inline(__always) static var nothing: Self {
+    var sums = Self()
+    sums.high = SIMD8(repeating: -0.0)
+    return sums
+  }
 
   struct Parts: LoadedParts {
     fileprivate let vector: SIMD8<Double>
