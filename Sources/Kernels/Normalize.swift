@@ -86,6 +86,16 @@ struct Normalization<N: Norm, A: Affine> {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
+    // Stores that straddle cache lines take twice as long: the second begins where a line does.
+    let second = Self.misalignment(y)
+    if !A.isRare && second > 0 && count >= 8 &* width {
+      // Both are read before either is stored, since y may be x.
+      let ofSecond = affine.apply(
+        normalize(row.load(second), isCoarse: Y.isCoarse), at: second)
+      C.store(affine.apply(normalize(row.load(0), isCoarse: Y.isCoarse), at: 0), to: y)
+      C.store(ofSecond, to: y + second)
+      index = second &+ width
+    }
     while index &+ width <= count {
       if let storesAhead {
         ln_prefetch_write(UnsafeMutableRawPointer(y + index) + Int(storesAhead))

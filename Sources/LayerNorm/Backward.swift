@@ -63,12 +63,12 @@ struct BackwardPlan {
       ? try RowBuffers(
         cols: norm.cols, elementSize: compute.size,
         perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
+    let traffic = Traffic(arguments)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      reads_ahead: BackwardPlan.readsAhead(arguments) ? 1 : 0,
-      writes_ahead: BackwardPlan.writesAhead(arguments) ? 1 : 0,
-      streams: BackwardPlan.streams(arguments) ? 1 : 0,
+      reads_ahead: traffic.readsAhead ? 1 : 0, writes_ahead: traffic.writesAhead ? 1 : 0,
+      streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,
@@ -94,30 +94,37 @@ struct BackwardPlan {
     if !weightIsReady { setWeight() }
   }
 
-  /// Of dy, x and dx.
-  private static func bytesPerColumn(_ arguments: BackwardArguments) -> Int64 {
-    arguments.x.dtype.size + 2 * arguments.dy.dtype.size
-  }
+  /// What a large call does for memory.
+  private struct Traffic {
+    var readsAhead = false
+    var writesAhead = false
+    var streams = false
 
-  /// Asking for later rows costs up to 7 % of a call in cache, and gains 4 % of one that is a little smaller
-  /// than those of `exceedsCaches`.
-  private static func readsAhead(_ arguments: BackwardArguments) -> Bool {
-    arguments.norm.elements >= (4 << 20) / bytesPerColumn(arguments)
-  }
-
-  /// Asking for the lines of dx gains a quarter in the last-level cache, and nothing beyond it, nor for rows
-  /// that are short, or too long for the next ones to stay in a first-level cache.
-  private static func writesAhead(_ arguments: BackwardArguments) -> Bool {
-    let norm = arguments.norm
-    let size = arguments.dy.dtype.size
-    return exceedsCaches(norm, bytes: bytesPerColumn(arguments))
-      && !isWorthStreaming(norm.elements * size) && (1024...16384).contains(norm.cols * size)
-  }
-
-  private static func streams(_ arguments: BackwardArguments) -> Bool {
-    guard let dx = arguments.dx else { return false }
-    return isWorthStreaming(arguments.norm.elements * dx.dtype.size) && dx.hasRowsOfVectors
-      && !dx.coincides(with: arguments.dy) && !dx.coincides(with: arguments.x)
+    init(_ arguments: BackwardArguments) {
+      let norm = arguments.norm
+      let size = arguments.dy.dtype.size
+      let bytes = arguments.x.dtype.size + 2 * size
+      guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
+      let isStreamed = norm.elements * size >= caches.smallestStreamed
+      if isStreamed, let dx = arguments.dx {
+        streams =
+          dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)
+          && !dx.coincides(with: arguments.x)
+      }
+      let row = norm.cols * size
+      if caches.isLastNear {
+        // To ask for later rows costs up to 7 % of a call in cache, and gains 4 % of one that is a little smaller
+        // than far ones. To ask for the lines of dx gains a quarter in the last-level cache, and nothing beyond it,
+        // nor for rows that are short, or too long for the next ones to stay in a first-level cache.
+        readsAhead = true
+        writesAhead =
+          Caches.isFar(norm.elements, of: bytes) && !isStreamed && (1024...16384).contains(row)
+      } else {
+        // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too
+        // long rows the next ones do not stay in a second-level cache.
+        readsAhead = size >= 4 && (streams || row >= 32768) && row <= 65536
+      }
+    }
   }
 
   /// dy, x, dsum, dx, and x^ of AdaNorm.

@@ -17,16 +17,15 @@ struct ForwardPlan {
     let x = arguments.x
     let y = arguments.y
     let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
+    let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
-      is_far: exceedsCaches(norm, bytes: tensors)
-        && (arguments.addsToX || norm.cols * y.dtype.size >= 512)
-        ? 1 : 0,
+      is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
       stores_ahead: arguments.addsToX ? 0 : 2048,
-      streams: ForwardPlan.streams(arguments) ? 1 : 0,
+      streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
@@ -78,10 +77,21 @@ struct ForwardPlan {
   /// Fewer rows than this are not worth converting weight and bias for.
   private static let fewRows: Int64 = 16
 
-  private static func streams(_ arguments: ForwardArguments) -> Bool {
-    isWorthStreaming(arguments.norm.elements * arguments.y.dtype.size)
+  private static func streams(_ arguments: ForwardArguments, _ caches: Caches?) -> Bool {
+    guard let caches else { return false }
+    return arguments.norm.elements * arguments.y.dtype.size >= caches.smallestStreamed
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
+  }
+
+  /// Whether later rows are asked for: of a call that comes from beyond the second level, where that is worth an
+  /// instruction for each line.
+  private static func asksAhead(
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+  ) -> Bool {
+    guard let caches, Caches.isFar(arguments.norm.elements, of: bytes) else { return false }
+    let row = arguments.norm.cols * arguments.y.dtype.size
+    return arguments.addsToX ? caches.isLastNear || row <= 16384 : caches.isLastNear && row >= 512
   }
 
   mutating func run() {
@@ -181,10 +191,3 @@ struct ForwardStaging {
     if let sum = arguments.sum { buffers.scatter(x, into: sum, begin, end, convert) }
   }
 }
-
-/// Whether the rows of a call, of so many bytes for each column, are so many that they come from beyond the
-/// second-level cache, where asking for later ones is worth an instruction for each line.
-func exceedsCaches(_ norm: NormArguments, bytes: Int64) -> Bool {
-  norm.elements >= (8 << 20) / bytes
-}
-
