@@ -70,6 +70,8 @@ LN_INLINE void ln_stream_fence(void) {
 
 /* Into the second-level cache, to be read, and to be written; the address need not be valid. */
 LN_INLINE void ln_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+/* Into the first-level cache. */
+LN_INLINE void ln_prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
 LN_INLINE void ln_prefetch_write(void *p) {
 #if defined(__x86_64__)
   /* Part of no level, so that a compiler would not use it; a CPU without it does nothing. */

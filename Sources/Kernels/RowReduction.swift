@@ -22,6 +22,8 @@ protocol RowReduction {
   mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes)
   /// Adds a row of `count` < width columns.
   mutating func add(short count: Int)
+  /// Asks for the columns index ..< index + 4 * width.
+  func fetch(_ index: Int)
 }
 
 protocol EmptyInitializable {
@@ -34,6 +36,8 @@ protocol EmptyInitializable {
 @inline(__always) private var vectorsPerBlock: Int { 64 }
 
 extension RowReduction {
+  @inline(__always) func fetch(_: Int) {}
+
   #if LAYERNORM_COMPACT
     @inline(__always) static var isCompact: Bool { true }
   #else
@@ -86,6 +90,8 @@ extension RowReduction {
         index = blockEnd
       } else if !Self.isCompact {
         while index &+ 4 &* width <= blockEnd {
+          // The hardware fetches lines, and loads that straddle two wait for both.
+          fetch(index &+ 12 &* width)
           add(index, to: &a)
           add(index &+ width, to: &b)
           add(index &+ 2 &* width, to: &c)

@@ -14,9 +14,12 @@ protocol RowSource {
   /// The last `tail` < width elements of a row of `count` >= width, in the last lanes; anything in the
   /// others.
   func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
+  /// Asks for the elements index ..< index + width, which may be past the end of the row.
+  func fetch(_ index: Int)
 }
 
 extension RowSource {
+  @inline(__always) func fetch(_: Int) {}
   @inline(__always) static var isRare: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
@@ -50,6 +53,7 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
   }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
+  @inline(__always) func fetch(_ index: Int) { ln_prefetch_near(elements + index) }
 
   @inline(never) func load(short count: Int) -> Compute.Vector {
     var buffer = ShortRow()

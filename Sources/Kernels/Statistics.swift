@@ -200,6 +200,9 @@ where D.Compute == S.Compute {
     D.isZero ? x : x - shift.vector
   }
 
+  @inline(__always) func fetch(_ index: Int) {
+    for vector in 0..<4 { row.fetch(index &+ vector &* Self.width) }
+  }
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     add(deviation(row.load(index)), to: &lanes)
   }

@@ -26,8 +26,8 @@ struct Pool {
 
   private var job: UnsafeMutablePointer<Job> { line(0) }
   private var jobNumber: Word { line(0) }
-  /// The number of the job in the upper half, its next index in the lower: a worker that comes late takes
-  /// nothing from the job after its own.
+  /// The number of the job in the upper half, so that a worker that comes late takes nothing from the job after
+  /// its own; in the lower half, of at most `mostByBits` indices, which are taken, as bits, of more the next one.
   private var next: UnsafeMutablePointer<Atomic<UInt64>> { line(1) }
   /// How many indices workers are done with, and whether the caller sleeps until they are with all.
   private var finished: Word { line(2) }
@@ -71,7 +71,7 @@ struct Pool {
     let number = pool.open(count, seats: threads &- 1, task, context)
     // The first index is the caller's.
     task(context, 0)
-    let own = 1 &+ pool.work(number, count, task, context)
+    let own = 1 &+ pool.work(number, Seat(0, of: threads, count), task, context)
     pool.waitForWorkers(count &- own)
     lastCall.store(ln_nanoseconds(), ordering: .relaxed)
     pool.taken.pointee.store(0, ordering: .releasing)
@@ -101,28 +101,60 @@ struct Pool {
     return number
   }
 
+  private static let mostByBits: UInt32 = 32
+
+  /// A thread's place in a job. It begins with a range of indices of its own, the same ones in every call, whose rows
+  /// its second-level cache may still have, and then takes what others have left.
+  private struct Seat {
+    let count: UInt32
+    private let all: UInt32
+    private let own: UInt32
+
+    init(_ index: UInt32, of seats: UInt32, _ count: UInt32) {
+      func below(_ bit: UInt32) -> UInt32 { bit >= 32 ? ~0 : (1 << bit) &- 1 }
+      self.count = count
+      all = below(count)
+      let begin = UInt32(truncatingIfNeeded: UInt64(index) &* UInt64(count) / UInt64(seats))
+      let end = UInt32(truncatingIfNeeded: UInt64(index &+ 1) &* UInt64(count) / UInt64(seats))
+      own = below(end) & ~below(begin)
+    }
+
+    /// The index to take next and what is taken then; nil where none is left.
+    func choice(_ taken: UInt32) -> (index: UInt32, taken: UInt32)? {
+      guard count <= Pool.mostByBits else {
+        return taken < count ? (taken, taken &+ 1) : nil
+      }
+      let free = all & ~taken
+      guard free != 0 else { return nil }
+      let ownFree = free & own
+      // Of others', the one that its owner would come to last.
+      let index = UInt32(
+        ownFree != 0 ? ownFree.trailingZeroBitCount : 31 &- free.leadingZeroBitCount)
+      return (index, taken | 1 << index)
+    }
+  }
+
   /// Takes indices of a job and runs them until none is left.
   ///
   /// - Returns: how many.
   private func work(
-    _ number: UInt32, _ count: UInt32, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
+    _ number: UInt32, _ seat: Seat, _ task: layernorm_task, _ context: UnsafeMutableRawPointer?
   ) -> UInt32 {
-    var taken: UInt32 = 0
+    var count: UInt32 = 0
     var value = next.pointee.load(ordering: .relaxed)
     while UInt32(truncatingIfNeeded: value >> 32) == number {
-      let index = UInt32(truncatingIfNeeded: value)
-      guard index < count else { break }
+      guard let choice = seat.choice(UInt32(truncatingIfNeeded: value)) else { break }
       let (exchanged, now) = next.pointee.compareExchange(
-        expected: value, desired: value &+ 1, ordering: .acquiring)
+        expected: value, desired: UInt64(number) << 32 | UInt64(choice.taken), ordering: .acquiring)
       guard exchanged else {
         value = now
         continue
       }
-      task(context, Int64(index))
-      taken &+= 1
+      task(context, Int64(choice.index))
+      count &+= 1
       value = next.pointee.load(ordering: .relaxed)
     }
-    return taken
+    return count
   }
 
   // MARK: Waiting
@@ -189,7 +221,8 @@ struct Pool {
       // What was read may be of a later job already; then nothing of this one can be taken any more.
       atomicMemoryFence(ordering: .acquiring)
       guard index < job.seats else { continue }
-      let taken = work(number, job.count, job.task, job.context)
+      let seat = Seat(index &+ 1, of: job.seats &+ 1, job.count)
+      let taken = work(number, seat, job.task, job.context)
       guard taken > 0 else { continue }
       let before = finished.pointee.wrappingAdd(taken, ordering: .acquiringAndReleasing).oldValue
       if before & Pool.callerSleeps != 0 { ln_futex_wake(finished, 1) }
