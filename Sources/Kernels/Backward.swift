@@ -271,7 +271,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
         }
       } else {
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-          if isRounded { finishOne(four, row, sums) } else { finishOneExactly(four, row, sums) }
+          finishOne(four, row, sums)
         }
       }
     }
@@ -283,11 +283,8 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     @inline(never) private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>) {
       finish(rows: 4, of: four, 0, sums, ahead: 0, isRounded: T.isCoarse)
     }
+    /// Its rstd may have a low part.
     @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
-      finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: true)
-    }
-    @inline(never)
-    private func finishOneExactly(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
       finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: T.isCoarse)
     }
 

@@ -15,6 +15,9 @@ protocol Element {
   /// Whether y has so few digits that rstd may be rounded before it is used.
   static var isCoarse: Bool { get }
 
+  /// Whether a row may be normalized while the next one is read: with conversions, computing binds.
+  static var canBePiped: Bool { get }
+
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
   static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
   static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double>
@@ -36,6 +39,7 @@ protocol Element {
 
 extension Element {
   @inline(__always) static var isCoarse: Bool { false }
+  @inline(__always) static var canBePiped: Bool { false }
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
     storeFloats(vector, to: destination)
@@ -59,6 +63,7 @@ private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePoin
 extension Float: Element {
   typealias Compute = Float
   @inline(__always) static var type: ElementType { .float }
+  @inline(__always) static var canBePiped: Bool { true }
 
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {

@@ -19,6 +19,8 @@ func forward<T: Element, P: Element>(
         .run(Int(begin), Int(end))
       return
     }
+    // Plans convert 16-bit parameters for the rest, whose code would be once more as much.
+    if P.isCoarse { return }
   #endif
   let affine = AnyAffine<Row<P, T.Compute>>(
     weight: Weight(Row(raw: work.pointee.weight), offset: work.pointee.weight_offset), bias: bias)
@@ -59,6 +61,13 @@ where A.Compute == T.Compute {
   /// the sums of a row to its rstd is gone through once for all of them; the rows of a group stay in the
   /// first-level cache in between.
   @inline(never) func run(_ begin: Int, _ end: Int) {
+    #if !LAYERNORM_COMPACT
+      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
+        runPiped(begin, end)
+        if work.pointee.streams != 0 { ln_stream_fence() }
+        return
+      }
+    #endif
     let group = max(
       1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
     Group<T>.withMemory(rows: end &- begin) { rows in
@@ -128,6 +137,11 @@ where A.Compute == T.Compute {
         return
       }
     #endif
+    normalize(first: first, rows: rows, group, outOfRange)
+  }
+
+  @inline(never)
+  private func normalize(first: Int, rows: Int, _ group: Group<T>, _ outOfRange: UInt32) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
     for index in 0..<rows {
       let x = Row<T, C>(group.x[index])
@@ -157,6 +171,39 @@ where A.Compute == T.Compute {
 
 #if !LAYERNORM_COMPACT
   extension ForwardRows {
+    /// Each row is normalized while the sums of the next one are taken: where both wait for memory, reading and
+    /// writing go on at the same time.
+    @inline(never) private func runPiped(_ begin: Int, _ end: Int) {
+      Group<T>.withMemory(rows: 1) { group in
+        var cursors = Cursors(work, at: begin)
+        group.x[0] = UnsafePointer(cursors.x.next())
+        group.y[0] = cursors.y.next()
+        reduce(N.self, group.x, 1, count: count, into: group.sums)
+        var outOfRange = findScalars(
+          N.self, work, begin, rows: 1, group, count, reciprocalCount)
+        var row = begin
+        while row &+ 1 < end {
+          let x = UnsafePointer(cursors.x.next())
+          if outOfRange == 0 {
+            let piped = PipedRow(
+              row: Row<T, C>(x), before: Row<T, C>(group.x[0]), y: group.y[0], count: count,
+              Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
+              streams: work.pointee.streams != 0)
+            reduce(N.self, piped, around: NoShift(), count: count, into: group.sums)
+            group.x[0] = x
+          } else {
+            normalize(first: row, rows: 1, group, outOfRange)
+            group.x[0] = x
+            reduce(N.self, group.x, 1, count: count, into: group.sums)
+          }
+          group.y[0] = cursors.y.next()
+          row &+= 1
+          outOfRange = findScalars(N.self, work, row, rows: 1, group, count, reciprocalCount)
+        }
+        normalize(first: row, rows: 1, group, outOfRange)
+      }
+    }
+
     /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
     /// rest.
     @inline(never)
@@ -179,6 +226,48 @@ where A.Compute == T.Compute {
         normalization(x, at: 3 &* width, d, into: y, streams: streams)
       }
     }
+  }
+#endif
+
+#if !LAYERNORM_COMPACT
+  /// A row whose columns, each time that some are read, have those of the row before normalized.
+  private struct PipedRow<N: Norm, T: Element, A: Affine>: RowSource
+  where A.Compute == T.Compute {
+    typealias Compute = T.Compute
+
+    private let row: Row<T, Compute>
+    private let before: Row<T, Compute>
+    private let y: UnsafeMutablePointer<T>
+    private let normalization: Normalization<N, A>
+    private let streams: Bool
+    /// The last vector of the row before, which is read before it is stored to.
+    private let last: Compute.Vector
+
+    @inline(__always) init(
+      row: Row<T, Compute>, before: Row<T, Compute>, y: UnsafeMutablePointer<T>, count: Int,
+      _ normalization: Normalization<N, A>, streams: Bool
+    ) {
+      self.row = row
+      self.before = before
+      self.y = y
+      self.normalization = normalization
+      self.streams = streams
+      last = normalization.normalizedForStore(before, endingAt: count, as: T.self)
+    }
+
+    @inline(__always) func fetch(_ index: Int) { row.fetch(index) }
+
+    @inline(__always) func load(_ index: Int) -> Compute.Vector {
+      normalization(before, at: index, into: y, streams: streams)
+      return row.load(index)
+    }
+
+    @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
+      storeLast(last, as: Compute.self, of: count, to: y)
+      return row.loadLast(of: count)
+    }
+
+    @inline(__always) func load(short count: Int) -> Compute.Vector { row.load(short: count) }
   }
 #endif
 

@@ -76,6 +76,14 @@ struct Normalization<N: Norm, A: Affine> {
     affine.apply(normalize(row.loadLast(of: end), isCoarse: false), last: end)
   }
 
+  /// The same as a row of type Y gets it.
+  @inline(__always)
+  func normalizedForStore<S: RowSource, Y: Element>(
+    _ row: S, endingAt end: Int, as _: Y.Type
+  ) -> C.Vector where S.Compute == C {
+    affine.apply(normalize(row.loadLast(of: end), isCoarse: Y.isCoarse), last: end)
+  }
+
   /// Normalizes a row of `count` elements into y, which may be where the row is.
   ///
   /// - Parameter storesAhead: how many bytes before a store its cache line is asked for.
@@ -109,6 +117,14 @@ struct Normalization<N: Norm, A: Affine> {
         affine.apply(normalize(last, isCoarse: Y.isCoarse), last: count), as: C.self, of: count,
         to: y)
     }
+  }
+
+  /// A vector of columns of a row.
+  @inline(__always)
+  func callAsFunction<S: RowSource, Y: Element>(
+    _ row: S, at index: Int, into y: UnsafeMutablePointer<Y>, streams: Bool
+  ) where S.Compute == C {
+    self(row, at: index, affine.terms(at: index), into: y, streams: streams)
   }
 
   /// A vector of columns of a row, whose weight and bias are at hand.

@@ -25,6 +25,7 @@ struct ForwardPlan {
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
       stores_ahead: arguments.addsToX ? 0 : 2048,
+      is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
       streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
@@ -39,15 +40,19 @@ struct ForwardPlan {
       && (arguments.sum?.hasContiguousRows ?? true)
     let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
     if contiguous, let direct = ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) {
-      let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
-      guard parameters != norm.compute, norm.allRows >= ForwardPlan.fewRows, let widened,
-        let buffers = try? RowBuffers(
-          cols: norm.cols, elementSize: norm.compute.size, perPart: 0, parts: 1, shared: 2)
+      let isUsual = ForwardPlan.hasUsualParameters(
+        centers: norm.centers, addsToWeight: arguments.addsToWeight,
+        hasWeight: arguments.weight != nil, hasBias: arguments.bias != nil)
+      guard parameters != norm.compute, norm.allRows >= ForwardPlan.fewRows || !isUsual,
+        let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
       else {
         kernel = direct
         return
       }
       kernel = widened
+      guard arguments.weight != nil || arguments.bias != nil else { return }
+      let buffers = try RowBuffers(
+        cols: norm.cols, elementSize: norm.compute.size, perPart: 0, parts: 1, shared: 2)
       self.parameters = buffers
       let convert = kernels.pointee.convert_f32
       work.weight = UnsafeRawPointer(buffers.fill(shared: 0, from: arguments.weight, convert))
@@ -74,6 +79,14 @@ struct ForwardPlan {
     }
   }
 
+  /// Of 16 bits, those that kernels take as they are: the others are converted for any number of rows.
+  @inline(__always)
+  static func hasUsualParameters(
+    centers: Bool, addsToWeight: Bool, hasWeight: Bool, hasBias: Bool
+  ) -> Bool {
+    hasWeight && hasBias == centers && !addsToWeight
+  }
+
   /// Fewer rows than this are not worth converting weight and bias for.
   private static let fewRows: Int64 = 16
 
@@ -82,6 +95,18 @@ struct ForwardPlan {
     return arguments.norm.elements * arguments.y.dtype.size >= caches.smallestStreamed
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
+  }
+
+  /// Whether each row is stored while the next is read.
+  private static func isPiped(
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+  ) -> Bool {
+    guard let caches, !caches.isLastNear, !arguments.addsToX, arguments.x.dtype == .f32 else {
+      return false
+    }
+    let row = arguments.norm.cols * arguments.y.dtype.size
+    return (1024...8192).contains(row)
+      && (!streams(arguments, caches) || arguments.y.hasRowsOfVectors)
   }
 
   /// Whether later rows are asked for: of a call that comes from beyond the second level, where that is worth an
@@ -154,6 +179,7 @@ struct ForwardStaging {
     work.residual = ln_rows()
     work.sum = ln_rows()
     work.rows_per_batch = buffers.rows
+    work.is_piped = 0
     work.streams = 0
   }
 
