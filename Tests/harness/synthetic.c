@@ -49,8 +49,8 @@ static const shape forward_shapes[] = {
 static const shape few_forward_shapes[] = {
     {3, 4097, true}, {2, 10000, false}, {333, 1021, false}, {7, 33, false}, {0, 0, false},
 };
-/* On both sides of groups of 4 rows and of blocks of rows, and of the 4 or 8 rows of 16 bits that are added
- * up first. */
+/* On both sides of groups of 4 rows and of blocks of rows, and of the 32 rows of 16 bits that are added up
+ * first. */
 static const shape backward_shapes[] = {
     {3, 4097, true},    {9, 4096, false}, {9, 4097, false},  {2, 10000, false}, {33, 8193, false},
     {333, 1021, false}, {4, 33, true},    {5, 16, false},    {15, 65, false},   {16, 257, false},
@@ -59,8 +59,26 @@ static const shape backward_shapes[] = {
     {0, 0, false},
 };
 
-/* An output of more than 24 MiB, where stores may bypass the caches. */
-static const int64_t large_rows = 6151, large_cols = 1027;
+/* Large enough for what depends on the caches: from 4 MiB in all on a row may be stored while the next is read,
+ * from 16 or 24 MiB of output on stores may bypass them, with rows of whole vectors and others. */
+static const struct {
+  const char *op;
+  layernorm_dtype dtype;
+  int64_t rows, cols;
+  double mean, spread;
+} large[] = {
+    {"layer_forward", LAYERNORM_F32, 1030, 515, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 1030, 515, 1e4, 1},
+    {"layer_forward", LAYERNORM_F32, 1030, 515, 0, 3e37},
+    {"layer_forward", LAYERNORM_F32, 4100, 1024, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 65600, 64, 0, 1},
+    {"layer_forward", LAYERNORM_BF16, 8200, 1024, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
+    {"layer_add_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 4100, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_BF16, 8200, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 6151, 1027, 0, 1},
+};
 
 static unsigned char *fill(layernorm_dtype dtype, int64_t count, double mean, double spread,
                            uint64_t *state) {
@@ -144,10 +162,10 @@ case_list make_synthetic_cases(void) {
   append(&list, "rms_backward", backward_shapes);
   append(&list, "ada_forward", few_forward_shapes);
   append(&list, "ada_backward", few_forward_shapes);
-  static const char *const large[] = {"layer_forward", "layer_add_forward", "layer_backward"};
-  for (int i = 0; i < 3; i++)
+  for (size_t i = 0; i < sizeof large / sizeof *large; i++)
     list.cases[list.count++] =
-        make_synthetic_case(large[i], LAYERNORM_F32, large_rows, large_cols, 0, 1);
+        make_synthetic_case(large[i].op, large[i].dtype, large[i].rows, large[i].cols,
+                            large[i].mean, large[i].spread);
   if (list.count > CASES_AT_MOST) die("too many synthetic cases");
   return list;
 }
