@@ -42,6 +42,7 @@ where A.Compute == T.Compute {
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
       || work.pointee.sum.data != nil
   }
+  private var asksAhead: Bool { work.pointee.short_rows_ask_ahead != 0 }
   private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
@@ -122,9 +123,11 @@ where A.Compute == T.Compute {
         group.y[index] = cursors.y.next()
       }
       if centers {
-        reduce(LayerNorm.self, group.x, rows, count: count, into: group.sums)
+        reduce(
+          LayerNorm.self, group.x, rows, count: count, asksAhead: asksAhead, into: group.sums)
       } else {
-        reduce(RMSNorm.self, group.x, rows, count: count, into: group.sums)
+        reduce(
+          RMSNorm.self, group.x, rows, count: count, asksAhead: asksAhead, into: group.sums)
       }
     }
     let outOfRange =
@@ -178,7 +181,7 @@ where A.Compute == T.Compute {
         var cursors = Cursors(work, at: begin)
         group.x[0] = UnsafePointer(cursors.x.next())
         group.y[0] = cursors.y.next()
-        reduce(N.self, group.x, 1, count: count, into: group.sums)
+        reduce(N.self, group.x, 1, count: count, asksAhead: false, into: group.sums)
         var outOfRange = findScalars(
           N.self, work, begin, rows: 1, group, count, reciprocalCount)
         var row = begin
@@ -194,7 +197,7 @@ where A.Compute == T.Compute {
           } else {
             normalize(first: row, rows: 1, group, outOfRange)
             group.x[0] = x
-            reduce(N.self, group.x, 1, count: count, into: group.sums)
+            reduce(N.self, group.x, 1, count: count, asksAhead: false, into: group.sums)
           }
           group.y[0] = cursors.y.next()
           row &+= 1

@@ -135,11 +135,16 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   var vector = Compute.Vector(repeating: .zero)
 }
 
+/// How many elements ahead of a row of four vectors later ones are asked for: some 2 KB.
+@inline(__always) var shortRowsAhead: Int { 512 }
+
 /// The sums of each of some rows.
+///
+/// - Parameter asksAhead: whether rows of four vectors ask for later ones.
 @inline(never)
 func reduce<N: Norm, T: Element>(
   _: N.Type, _ rows: UnsafePointer<UnsafePointer<T>>, _ rowCount: Int, count: Int,
-  into results: UnsafeMutablePointer<RowSums<T.Compute>>
+  asksAhead: Bool, into results: UnsafeMutablePointer<RowSums<T.Compute>>
 ) {
   for index in 0..<rowCount {
     let row = Row<T, T.Compute>(rows[index])
@@ -148,6 +153,7 @@ func reduce<N: Norm, T: Element>(
       if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
         var sums = ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
           row: row, shift: NoShift())
+        if asksAhead { sums.fetch(shortRowsAhead) }
         sums.reduceFour()
         sums.write(to: results + index)
         continue

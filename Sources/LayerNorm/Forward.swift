@@ -25,6 +25,7 @@ struct ForwardPlan {
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
       stores_ahead: arguments.addsToX ? 0 : 2048,
+      short_rows_ask_ahead: caches.map { $0.isLastNear ? 0 : 1 } ?? 0,
       is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
       streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
       x: x.kernelRows,
