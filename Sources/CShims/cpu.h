@@ -46,8 +46,8 @@ static inline ln_caches ln_cache_sizes(void) {
   caches.last_is_near = b == 0x68747541 || b == 0x6f677948; /* AuthenticAMD, HygonGenuine */
   const unsigned leaf = caches.last_is_near ? 0x8000001d : 4;
   for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && a & 31; i++) {
-    const int64_t bytes = ((int64_t)(b >> 22) + 1) * ((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) *
-                          ((int64_t)c + 1);
+    const int64_t bytes =
+        ((int64_t)(b >> 22) + 1) * ((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) * ((int64_t)c + 1);
     const unsigned level = a >> 5 & 7;
     if (level == 2) caches.second = bytes;
     if (level >= 2) caches.last = bytes;

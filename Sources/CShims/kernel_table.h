@@ -23,8 +23,8 @@ typedef struct ln_forward_work {
   int32_t is_far;       /* rows come from beyond the second-level cache: later ones are asked for */
   int64_t stores_ahead; /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t short_rows_ask_ahead; /* of four vectors: for what their first-level cache will need */
-  int32_t is_piped;     /* each row is stored while the next is read; none has fewer than 16 columns */
-  int32_t streams;      /* y is stored past the caches: apart from x, and too large for them */
+  int32_t is_piped; /* each row is stored while the next is read; none has fewer than 16 columns */
+  int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
   const void *weight; /* NULL: ones */
   const void *bias;   /* NULL: zeros */
@@ -43,11 +43,13 @@ typedef struct ln_backward_work {
   int64_t rows_per_batch;
   double eps;
   int32_t centers;
-  int32_t accumulates_dx;  /* dx is added to */
-  int32_t reads_ahead;     /* later rows of dy and x are asked for */
-  int32_t writes_ahead;    /* and of dx */
-  int32_t streams;         /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
-  int32_t coarse_rows;     /* dy has 16 bits where it comes from: so many rows are added up in the compute type */
+  int32_t accumulates_dx; /* dx is added to */
+  int32_t reads_ahead;    /* later rows of dy and x are asked for */
+  int32_t writes_ahead;   /* and of dx */
+  int32_t
+      streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
+  int32_t
+      coarse_rows; /* dy has 16 bits where it comes from: so many rows are added up in the compute type */
   int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
   int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */

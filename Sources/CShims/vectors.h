@@ -192,10 +192,12 @@ LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
   /* From the upper half, which is zero, the lower words. By name: of the intrinsic, a compiler makes a
    * permutation of two sources, which takes twice as long. */
   const __m512i words =
-      _mm512_set_epi16(15, 16, 14, 16, 13, 16, 12, 16, 11, 16, 10, 16, 9, 16, 8, 16, 7, 16, 6, 16, 5,
-                       16, 4, 16, 3, 16, 2, 16, 1, 16, 0, 16);
+      _mm512_set_epi16(15, 16, 14, 16, 13, 16, 12, 16, 11, 16, 10, 16, 9, 16, 8, 16, 7, 16, 6, 16,
+                       5, 16, 4, 16, 3, 16, 2, 16, 1, 16, 0, 16);
   __m512i widened;
-  __asm__("vpermw %1, %2, %0" : "=v"(widened) : "v"(_mm512_zextsi256_si512((__m256i)h)), "v"(words));
+  __asm__("vpermw %1, %2, %0"
+          : "=v"(widened)
+          : "v"(_mm512_zextsi256_si512((__m256i)h)), "v"(words));
   return (ln_float16)widened;
 #else
   return (ln_float16)(__builtin_convertvector(h, ln_uint16) << 16);

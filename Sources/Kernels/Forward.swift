@@ -69,8 +69,9 @@ where A.Compute == T.Compute {
         return
       }
     #endif
-    let group = max(
-      1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
+    let group =
+      end &- begin == 1
+      ? 1 : max(1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
     Group<T>.withMemory(rows: end &- begin) { rows in
       var cursors = Cursors(work, at: begin)
       var row = begin

@@ -16,9 +16,10 @@ enum SmallForward {
       args.sum_strides == nil, args.x_bias == nil, args.sum == nil || args.residual != nil,
       let dtype = DType(rawValue: args.x_dtype.rawValue),
       let kernel = SmallForward.kernel(dtype, kernels),
-      dtype.size > 2 || ForwardPlan.hasUsualParameters(
-        centers: args.norm == LAYERNORM_NORM_LAYER, addsToWeight: false,
-        hasWeight: args.weight != nil, hasBias: args.bias != nil)
+      dtype.size > 2
+        || ForwardPlan.hasUsualParameters(
+          centers: args.norm == LAYERNORM_NORM_LAYER, addsToWeight: false,
+          hasWeight: args.weight != nil, hasBias: args.bias != nil)
     else { return false }
     let eps = dtype == .f64 ? args.eps : Double(Float(args.eps))
     guard eps >= 0, eps < .infinity, args.rows > 0, args.cols > 0,
@@ -43,7 +44,8 @@ enum SmallForward {
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
-      rounds_rstd: 0, is_far: 0, stores_ahead: 0, short_rows_ask_ahead: 0, is_piped: 0, streams: 0, x: rows(args.x),
+      rounds_rstd: 0, is_far: 0, stores_ahead: 0, short_rows_ask_ahead: 0, is_piped: 0, streams: 0,
+      x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
       ada_scale: 0, ada_slope: 0)

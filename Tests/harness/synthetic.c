@@ -163,9 +163,8 @@ case_list make_synthetic_cases(void) {
   append(&list, "ada_forward", few_forward_shapes);
   append(&list, "ada_backward", few_forward_shapes);
   for (size_t i = 0; i < sizeof large / sizeof *large; i++)
-    list.cases[list.count++] =
-        make_synthetic_case(large[i].op, large[i].dtype, large[i].rows, large[i].cols,
-                            large[i].mean, large[i].spread);
+    list.cases[list.count++] = make_synthetic_case(large[i].op, large[i].dtype, large[i].rows,
+                                                   large[i].cols, large[i].mean, large[i].spread);
   if (list.count > CASES_AT_MOST) die("too many synthetic cases");
   return list;
 }
