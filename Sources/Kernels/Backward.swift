@@ -49,30 +49,42 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
+    if end &- begin == 1 {
+      // Those of a group would be too large to be allocated on the stack.
+      var sums = GradientRowSums<C>()
+      run(begin, end, &sums)
+    } else {
+      withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
+        sums.initialize(repeating: GradientRowSums())
+        run(begin, end, sums.baseAddress.unsafelyUnwrapped)
+      }
+    }
+    if work.pointee.streams != 0 { ln_stream_fence() }
+  }
+
+  @inline(never)
+  private func run(
+    _ begin: Int, _ end: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>
+  ) {
     // Whole fours.
     let group =
       rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
       ? rowsPerGroup : rowsPerGroup / 2
-    withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
-      if end &- begin > 1 { sums.initialize(repeating: GradientRowSums()) }
-      let sums = sums.baseAddress.unsafelyUnwrapped
-      withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
-        let rows = rows.baseAddress.unsafelyUnwrapped
-        var cursors = Cursors(work, at: begin)
-        var row = begin
-        while row < end {
-          let count = min(group, end &- row)
-          run(&cursors, first: row, rows: count, sums, rows)
-          row &+= count
-          if isCoarse, let sums = self.sums,
-            (before &+ row &- begin) % Int(work.pointee.coarse_rows) == 0
-          {
-            sums.joinCoarse()
-          }
+    withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
+      let rows = rows.baseAddress.unsafelyUnwrapped
+      var cursors = Cursors(work, at: begin)
+      var row = begin
+      while row < end {
+        let count = min(group, end &- row)
+        run(&cursors, first: row, rows: count, sums, rows)
+        row &+= count
+        if isCoarse, let sums = self.sums,
+          (before &+ row &- begin) % Int(work.pointee.coarse_rows) == 0
+        {
+          sums.joinCoarse()
         }
       }
     }
-    if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
   private struct Cursors {
