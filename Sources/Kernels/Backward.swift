@@ -249,7 +249,9 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       if wholeEnd < count { findTerms(four, wholeEnd, isLast: true, dx: last) }
       var column = 0
       #if !LAYERNORM_COMPACT
-        if !adds, T.isCoarse || !isCoarse, let sums, four.rows[0].dx != nil {
+        if !adds, T.isCoarse || !isCoarse, four.isGood == 15 || C.hasShortRows, let sums,
+          four.rows[0].dx != nil
+        {
           finishUsual(four, sums, ahead: ahead)
           column = wholeEnd
         }
@@ -273,18 +275,15 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     /// with the numbers of the rows in registers.
     @inline(__always)
     private func finishUsual(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      // A rstd that is given has no low part.
-      let isRounded = T.isCoarse || work.pointee.rstd != nil
-      if four.isGood == 15 {
-        if isRounded {
-          finishFour(four, sums, ahead: ahead)
-        } else {
-          finishFourExactly(four, sums)
-        }
-      } else {
+      if four.isGood != 15 {
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
           finishOne(four, row, sums)
         }
+      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil {
+        // A rstd that is given has no low part. Float64 has so much to do that it would not tell.
+        finishFour(four, sums, ahead: ahead)
+      } else {
+        finishFourExactly(four, sums, ahead: ahead)
       }
     }
 
@@ -292,8 +291,9 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
     private func finishFour(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
       finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true)
     }
-    @inline(never) private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>) {
-      finish(rows: 4, of: four, 0, sums, ahead: 0, isRounded: T.isCoarse)
+    @inline(never)
+    private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
+      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: T.isCoarse)
     }
     /// Its rstd may have a low part.
     @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
@@ -411,11 +411,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   /// A vector of columns of the good rows: adds to their entry of the sums, and gives dx.
   ///
   /// - Parameter isLast: the vector that ends with the rows.
-  #if LAYERNORM_COMPACT
-    @inline(never)
-  #else
-    @inline(__always)
-  #endif
+  @inline(never)
   private func findTerms(
     _ four: Four, _ column: Int, isLast: Bool, dx: UnsafeMutablePointer<C.Vector>
   ) {

@@ -317,7 +317,9 @@ private func add<N: Norm, T: Element>(
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
   #if !LAYERNORM_COMPACT
-    if work.pointee.is_far != 0 {
+    // Float64 has so much to do that asking for what is there would not tell: one code for both.
+    if work.pointee.is_far != 0 || !T.Compute.hasShortRows {
+      let ahead = work.pointee.is_far != 0 ? ahead : 0
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
         FarRow(elements, ahead: ahead &* Int(rows.row_stride))
       }

@@ -46,14 +46,13 @@ struct GradientScalars<C: ComputeScalar> {
       offset = zero - low * rstd
     } else if centers {
       low = C.Wide.totals(rows: rows) { sums[$0].deviations } * reciprocalCount
-      // As in `Moments.center`, which a rounded mean leaves to be done; the variance is what the given rstd
-      // says. A row that is constant has nothing to find, and keeps its mean.
-      let square = rstd.doubles * rstd.doubles
+      let squares = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
+      // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
+      // find, and keeps its mean. What rstd says of the variance does not do: it knows of an eps that may not
+      // be this call's.
       let dropsCenter =
-        ln_less8(
-          wideCenter.doubles * wideCenter.doubles * square,
-          SIMD8(repeating: 1) - SIMD8(repeating: work.pointee.eps) * square)
-        & ln_less8(SIMD8(repeating: 0), low.doubles * low.doubles)
+        ln_less8((wideCenter * wideCenter).doubles, (squares - low * low).doubles)
+        & ln_less8(SIMD8(repeating: 0), (low * low).doubles)
       offset = zero - low.replacing(with: wideCenter + low, where: dropsCenter) * rstd
       self.center = wideCenter.replacing(with: zero, where: dropsCenter).narrow
     }
@@ -114,22 +113,24 @@ struct RowGradient<C: ComputeScalar> {
   }
 }
 
-/// The sums of g, of g * d and of d over a row, d = x - center, each in eight lanes.
+/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center, each in eight lanes.
 struct GradientRowSums<C: ComputeScalar> {
   fileprivate var g = C.Wide(repeating: 0)
   fileprivate var products = C.Wide(repeating: 0)
   fileprivate var deviations = C.Wide(repeating: 0)
+  fileprivate var squares = C.Wide(repeating: 0)
 
   @inline(__always) init() {}
 }
 
-/// - Parameter findsMean: whether the sum of d is wanted.
+/// - Parameter findsMean: whether the sums of d and d^2 are wanted.
 @inline(never)
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
   into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
-  if findsMean || KnowsMean.isFound {
+  // Of rare rows, what is found is not looked at: one code for both.
+  if findsMean || KnowsMean.isFound || X.isRare {
     var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result)
@@ -179,7 +180,7 @@ private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKno
 where X.Compute == G.Compute, W.Compute == X.Compute {
   typealias Source = X
 
-  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 3 : 2 }
+  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 4 : 2 }
 
   private let x: X
   private let dy: G
@@ -188,6 +189,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private var g = Compute.Wide.LaneSums.nothing
   private var products = Compute.Wide.LaneSums.nothing
   private var deviations = Compute.Wide.LaneSums.nothing
+  private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always)
   init(x: X, dy: G, weight: W, around center: Compute) {
@@ -202,12 +204,14 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     result.pointee.products = products.eight
     guard M.isFound else { return }
     result.pointee.deviations = deviations.eight
+    result.pointee.squares = squares.eight
   }
 
   struct Lanes: EmptyInitializable {
     var g = Compute.Vector(repeating: -Compute.zero)
     var products = Compute.Vector(repeating: -Compute.zero)
     var deviations = Compute.Vector(repeating: -Compute.zero)
+    var squares = Compute.Vector(repeating: -Compute.zero)
 
     @inline(__always) init() {}
   }
@@ -231,6 +235,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     lanes.products = lanes.products.adding(g, times: deviation)
     guard M.isFound else { return }
     lanes.deviations = lanes.deviations + deviation
+    lanes.squares = lanes.squares.adding(deviation, times: deviation)
   }
 
   @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
@@ -238,6 +243,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     products.add((a.products + b.products) + (c.products + d.products))
     guard M.isFound else { return }
     deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
+    squares.add((a.squares + b.squares) + (c.squares + d.squares))
   }
 
   @inline(__always) mutating func add(short count: Int) {
