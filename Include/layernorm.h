@@ -137,7 +137,7 @@ layernorm_status layernorm_forward_bf16(int64_t rows, int64_t cols, const uint16
  *   dbias        [cols]
  *
  * The sums over rows are kept in twice the precision that rows are computed in and rounded once; of
- * 16-bit rows, pairs are added up in float32 before.
+ * 16-bit rows, some, at most 32, are added up in float32 before.
  * With rows == 0, dweight and dbias become zero.
  *
  * @return LAYERNORM_SUCCESS, or NULL_POINTER, SIZE, EPS, OVERLAP, ALIGNMENT, ISA, NUM_THREADS,

@@ -15,7 +15,8 @@ protocol Element {
   /// Whether y has so few digits that rstd may be rounded before it is used.
   static var isCoarse: Bool { get }
 
-  /// Whether a row may be normalized while the next one is read: with conversions, computing binds.
+  /// Whether a row may be normalized while the next one is read: with conversions, or where registers do not hold the
+  /// numbers of both, computing binds.
   static var canBePiped: Bool { get }
 
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
@@ -63,7 +64,7 @@ private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePoin
 extension Float: Element {
   typealias Compute = Float
   @inline(__always) static var type: ElementType { .float }
-  @inline(__always) static var canBePiped: Bool { true }
+  @inline(__always) static var canBePiped: Bool { LN_VECTORS_IN_REGISTERS > 8 }
 
   @inline(__always)
   static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
