@@ -12,16 +12,16 @@ func backward<T: Element>(
 
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
 /// and one along the columns of four rows at a time for dx, dweight and dbias.
-private struct BackwardRows<T: Element> where T.Compute: Element {
+struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
 
-  private let work: UnsafePointer<ln_backward_work>
-  private let weight: Row<C, C>
-  private let count: Int
+  let work: UnsafePointer<ln_backward_work>
+  let weight: Row<C, C>
+  let count: Int
   private let reciprocalCount: C.Wide
   /// For 16-bit rows: what some give to dweight and dbias is added up in the compute type before it goes on in
   /// twice the precision.
-  private var isCoarse: Bool { T.isCoarse || work.pointee.coarse_rows != 0 }
+  var isCoarse: Bool { T.isCoarse || work.pointee.coarse_rows != 0 }
   private var centers: Bool { work.pointee.centers != 0 }
   private let sums: ParameterSums<C>?
   /// How many rows the sums hold already.
@@ -41,7 +41,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   /// Where a row of a group is, and what is known of it.
-  private struct GroupRow {
+  struct GroupRow {
     let x: UnsafePointer<T>
     let dy: UnsafePointer<T>
     let dsum: UnsafePointer<T>?
@@ -133,7 +133,7 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
 
   /// Four rows, counted from the first of a block, or what is left of them at its end: sums over rows are
   /// added up in this order.
-  private struct Four {
+  struct Four {
     let rows: UnsafePointer<GroupRow>
     /// As bits, the rows that there are and that are not out of range.
     let isGood: UInt32
@@ -269,144 +269,6 @@ private struct BackwardRows<T: Element> where T.Compute: Element {
       }
     }
   }
-
-  #if !LAYERNORM_COMPACT
-    /// The whole vectors of what nearly every four rows are: as the loop above without a question for each, and
-    /// with the numbers of the rows in registers.
-    @inline(__always)
-    private func finishUsual(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      if four.isGood != 15 {
-        for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-          finishOne(four, row, sums)
-        }
-      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil {
-        // A rstd that is given has no low part. Float64 has so much to do that it would not tell.
-        finishFour(four, sums, ahead: ahead)
-      } else {
-        finishFourExactly(four, sums, ahead: ahead)
-      }
-    }
-
-    @inline(never)
-    private func finishFour(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true)
-    }
-    @inline(never)
-    private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: T.isCoarse)
-    }
-    /// Its rstd may have a low part.
-    @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
-      finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: T.isCoarse)
-    }
-
-    /// - Parameters:
-    ///   - rows: 4, or 1, the row `first`.
-    ///   - ahead: how many elements later a row is that is asked for; 0 for none.
-    @inline(__always)
-    private func finish(
-      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool
-    ) {
-      let width = C.Vector.width
-      let wholeEnd = C.Vector.whole(count)
-      let a = UsualRow(four, first, isRounded: isRounded)
-      let b = UsualRow(four, rows == 4 ? 1 : first, isRounded: isRounded)
-      let c = UsualRow(four, rows == 4 ? 2 : first, isRounded: isRounded)
-      let d = UsualRow(four, rows == 4 ? 3 : first, isRounded: isRounded)
-      let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
-      let writesAhead = work.pointee.writes_ahead != 0
-      let streams = work.pointee.streams != 0
-      var column = 0
-      while column < wholeEnd {
-        if readsAhead {
-          a.fetch(column &+ ahead, writes: writesAhead)
-          b.fetch(column &+ ahead, writes: writesAhead)
-          c.fetch(column &+ ahead, writes: writesAhead)
-          d.fetch(column &+ ahead, writes: writesAhead)
-        }
-        let weight = weight.load(column)
-        if T.isCoarse {
-          var terms = CoarseSums(sums, at: column)
-          a.finish(column, weight, &terms, streams: streams)
-          if rows == 4 {
-            b.finish(column, weight, &terms, streams: streams)
-            c.finish(column, weight, &terms, streams: streams)
-            d.finish(column, weight, &terms, streams: streams)
-          }
-          terms.store(to: sums, at: column)
-        } else {
-          var dweight = sums.dweight(at: column).pointee
-          var dbias = sums.dbias(at: column).pointee
-          a.finish(column, weight, &dweight, &dbias, streams: streams)
-          if rows == 4 {
-            b.finish(column, weight, &dweight, &dbias, streams: streams)
-            c.finish(column, weight, &dweight, &dbias, streams: streams)
-            d.finish(column, weight, &dweight, &dbias, streams: streams)
-          }
-          sums.dweight(at: column).pointee = dweight
-          sums.dbias(at: column).pointee = dbias
-        }
-        column &+= width
-      }
-    }
-
-    private struct UsualRow {
-      private let x: UnsafePointer<T>
-      private let dy: UnsafePointer<T>
-      private let dx: UnsafeMutablePointer<T>
-      private let gradient: RowGradient<C>
-      private let isRounded: Bool
-
-      @inline(__always) init(_ four: Four, _ row: Int, isRounded: Bool) {
-        self.isRounded = isRounded
-        x = four.rows[row].x
-        dy = four.rows[row].dy
-        dx = four.rows[row].dx.unsafelyUnwrapped
-        gradient = four.gradient(row)
-      }
-
-      @inline(__always) func fetch(_ column: Int, writes: Bool) {
-        ln_prefetch(x + column)
-        ln_prefetch(dy + column)
-        if writes { ln_prefetch_write(dx + column) }
-      }
-
-      @inline(__always)
-      func finish(
-        _ column: Int, _ weight: C.Vector, _ sums: inout CoarseSums<C>, streams: Bool
-      ) {
-        let (dy, normalized) = finish(column, weight, streams: streams)
-        sums.add(dy, normalized)
-      }
-
-      @inline(__always)
-      func finish(
-        _ column: Int, _ weight: C.Vector, _ dweight: inout C.Wide.LaneSums,
-        _ dbias: inout C.Wide.LaneSums, streams: Bool
-      ) {
-        // From memory, where half a vector costs nothing; before dx, which may be in its place.
-        let dy = C.Wide.LaneSums.Parts(UnsafeRawPointer(dy + column))
-        let (_, normalized) = finish(column, weight, streams: streams)
-        dweight.add(dy, times: normalized)
-        dbias.add(dy)
-      }
-
-      @inline(__always)
-      private func finish(
-        _ column: Int, _ weight: C.Vector, streams: Bool
-      ) -> (dy: C.Vector, normalized: C.Vector) {
-        let dyVector = Row<T, C>(dy).load(column)
-        let terms = gradient.terms(
-          Row<T, C>(x).load(column), dyVector, weight: weight, isRounded: isRounded)
-        if streams {
-          C.stream(terms.dx, to: dx + column)
-        } else {
-          C.store(terms.dx, to: dx + column)
-        }
-        return (dyVector, terms.normalized)
-      }
-    }
-  #endif
 
   /// A vector of columns of the good rows: adds to their entry of the sums, and gives dx.
   ///
