@@ -2,8 +2,8 @@ import CShims
 
 #if !LAYERNORM_COMPACT
   extension BackwardRows {
-    /// The whole vectors of what nearly every four rows are: as the loop of `finish`, without a question for each and
-    /// with the numbers of the rows in registers.
+    /// The whole vectors of what nearly every four rows are: as the loop of `finish`, without a question for each
+    /// and with the numbers of the rows in registers.
     @inline(__always)
     func finishUsual(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
       if four.isGood != 15 {
