@@ -22,7 +22,6 @@ typedef struct ln_forward_work {
   int32_t rounds_rstd;  /* rstd is used rounded, as where y has a 16-bit type */
   int32_t is_far;       /* rows come from beyond the second-level cache: later ones are asked for */
   int64_t stores_ahead; /* of far rows: bytes before it is stored to, a line of y is asked for */
-  int32_t short_rows_ask_ahead; /* of four vectors: for what their first-level cache will need */
   int32_t is_piped; /* each row is stored while the next is read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;

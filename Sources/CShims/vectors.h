@@ -40,6 +40,13 @@ typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 #define LN_WHOLE(v) (void)(v)
 #endif
 
+/* The same address, of which a compiler does not know where it comes from: it would keep every sum of it and
+ * something else for the whole of a loop, in more registers than there are. */
+LN_INLINE void *ln_opaque(const void *p) {
+  __asm__("" : "+r"(p));
+  return (void *)p;
+}
+
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }

@@ -10,6 +10,9 @@ func backward<T: Element>(
   rows.run(Int(begin), Int(end))
 }
 
+/// How many chains a group of short rows has.
+@inline(__always) private var mostChains: Int { 2 }
+
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
 /// and one along the columns of four rows at a time for dx, dweight and dbias.
 struct BackwardRows<T: Element> where T.Compute: Element {
@@ -40,21 +43,32 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     if before == 0 { self.sums?.clear(coarse: isCoarse) }
   }
 
-  /// Where a row of a group is, and what is known of it.
-  struct GroupRow {
-    let x: UnsafePointer<T>
-    let dy: UnsafePointer<T>
-    let dsum: UnsafePointer<T>?
-    let dx: UnsafeMutablePointer<T>?
+  /// Rows of one batch.
+  struct Tensors {
+    /// The number in the call of what is row 0 here.
+    let first: Int
+    let x: BatchRows<T>
+    let dy: BatchRows<T>
+    let dsum: BatchRows<T>?
+    let dx: BatchRows<T>?
+
+    @inline(__always)
+    init(_ work: UnsafePointer<ln_backward_work>, _ first: Int, at position: RowPosition) {
+      self.first = first
+      x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
+      dy = BatchRows(work.pointee.dy, at: position).unsafelyUnwrapped
+      dsum = BatchRows(work.pointee.dsum, at: position)
+      dx = BatchRows(work.pointee.dx, at: position)
+    }
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
     if end &- begin == 1 {
-      // Those of a group would be too large to be allocated on the stack.
+      // Those of a chain would be too large to be allocated on the stack.
       var sums = GradientRowSums<C>()
       run(begin, end, &sums)
     } else {
-      withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerGroup) { sums in
+      withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerChain) { sums in
         sums.initialize(repeating: GradientRowSums())
         run(begin, end, sums.baseAddress.unsafelyUnwrapped)
       }
@@ -66,85 +80,86 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   private func run(
     _ begin: Int, _ end: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>
   ) {
+    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
     // Whole fours.
-    let group =
-      rowsPerGroup &* count &* MemoryLayout<T>.stride <= C.bytesPerGroup
-      ? rowsPerGroup : rowsPerGroup / 2
-    withUnsafeTemporaryAllocation(of: GroupRow.self, capacity: rowsPerGroup) { rows in
-      let rows = rows.baseAddress.unsafelyUnwrapped
-      var cursors = Cursors(work, at: begin)
-      var row = begin
-      while row < end {
-        let count = min(group, end &- row)
-        run(&cursors, first: row, rows: count, sums, rows)
-        row &+= count
-        if isCoarse, let sums = self.sums,
-          (before &+ row &- begin) % Int(work.pointee.coarse_rows) == 0
-        {
-          sums.joinCoarse()
+    let size =
+      C.hasShortRows && fitting >= 2 &* rowsPerChain
+      ? mostChains &* rowsPerChain : fitting >= rowsPerChain ? rowsPerChain : rowsPerChain / 2
+    withUnsafeTemporaryAllocation(of: GradientScalars<C>.self, capacity: mostChains) { scalars in
+      let scalars = scalars.baseAddress.unsafelyUnwrapped
+      var first = begin
+      while first < end {
+        let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
+        let rows = min(end &- first, position.leftInBatch)
+        withUnsafePointer(to: Tensors(work, first, at: position)) { tensors in
+          var row = 0
+          while row < rows {
+            let count = min(size, rows &- row, leftToJoin(before &+ first &- begin &+ row))
+            run(tensors, row, rows: count, sums, scalars)
+            row &+= count
+            if let sums = self.sums, leftToJoin(before &+ first &- begin &+ row) == coarseRows {
+              sums.joinCoarse()
+            }
+          }
         }
+        first &+= rows
       }
     }
   }
 
-  private struct Cursors {
-    var x: RowCursor<T>
-    var dy: RowCursor<T>
-    var dsum: RowCursor<T>?
-    var dx: RowCursor<T>?
+  private var coarseRows: Int { Int(work.pointee.coarse_rows) }
 
-    @inline(__always) init(_ work: UnsafePointer<ln_backward_work>, at first: Int) {
-      func cursor(_ rows: ln_rows) -> RowCursor<T>? {
-        RowCursor(rows, at: first, rowsPerBatch: work.pointee.rows_per_batch)
-      }
-      x = cursor(work.pointee.x).unsafelyUnwrapped
-      dy = cursor(work.pointee.dy).unsafelyUnwrapped
-      dsum = cursor(work.pointee.dsum)
-      dx = cursor(work.pointee.dx)
-    }
+  /// How many rows are added up in the compute type until they go on in twice the precision, after so many of a
+  /// block.
+  @inline(__always) private func leftToJoin(_ rows: Int) -> Int {
+    isCoarse ? coarseRows &- rows % coarseRows : Int.max
   }
 
+  @inline(__always)
   private func run(
-    _ cursors: inout Cursors, first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ group: UnsafeMutablePointer<GroupRow>
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
+    _ scalars: UnsafeMutablePointer<GradientScalars<C>>
   ) {
-    for index in 0..<rows {
-      group[index] = GroupRow(
-        x: cursors.x.next(), dy: cursors.dy.next(),
-        dsum: (cursors.dsum?.next()).map { UnsafePointer($0) }, dx: cursors.dx?.next())
+    var good: UInt32 = 0
+    var done = 0
+    while done < rows {
+      let count = min(rowsPerChain, rows &- done)
+      var isInRange = RowMask(repeating: -1)
+      scalars[done / rowsPerChain] = findScalars(
+        tensors, first &+ done, rows: count, sums, &isInRange)
+      good |= isInRange.bits(rows: count) << UInt32(done)
+      done &+= rowsPerChain
     }
-    var isInRange = RowMask(repeating: -1)
-    var scalars = self.scalars(first, rows, sums, group, &isInRange)
-    let good = isInRange.bits(rows: rows)
-    withUnsafePointer(to: &scalars) { scalars in
-      var index = 0
-      while index < rows {
-        let four = Four(
-          rows: group + index, isGood: good >> UInt32(index) & 15,
-          scalars: scalars, firstScalar: index)
-        finish(four, ahead: rows &* Int(work.pointee.x.row_stride))
-        for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
-          finishScaled(group[row], first &+ row)
-        }
-        index &+= 4
+    var index = 0
+    while index < rows {
+      let four = Four(
+        tensors: tensors, first: first &+ index, isGood: good >> UInt32(index) & 15,
+        scalars: scalars, firstScalar: index)
+      finish(four, ahead: rows &* Int(work.pointee.x.row_stride))
+      for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
+        finishScaled(tensors, first &+ row)
       }
+      index &+= 4
     }
   }
 
   /// Four rows, counted from the first of a block, or what is left of them at its end: sums over rows are
   /// added up in this order.
   struct Four {
-    let rows: UnsafePointer<GroupRow>
+    let tensors: UnsafePointer<Tensors>
+    let first: Int
     /// As bits, the rows that there are and that are not out of range.
     let isGood: UInt32
     private let scalars: UnsafePointer<GradientScalars<C>>
     private let firstScalar: Int
 
     @inline(__always) init(
-      rows: UnsafePointer<GroupRow>, isGood: UInt32,
+      tensors: UnsafePointer<Tensors>, first: Int, isGood: UInt32,
       scalars: UnsafePointer<GradientScalars<C>>, firstScalar: Int
     ) {
-      self.rows = rows
+      self.tensors = tensors
+      self.first = first
       self.isGood = isGood
       self.scalars = scalars
       self.firstScalar = firstScalar
@@ -153,22 +168,26 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     @inline(__always) func gradient(_ row: Int) -> RowGradient<C> {
       RowGradient(scalars, row: firstScalar &+ row)
     }
+
+    /// Those of all four, side by side.
+    @inline(__always) var numbers: UnsafePointer<C> { rowNumbers(scalars, ofRow: firstScalar) }
   }
 
   // MARK: The sums of each row
 
-  private func scalars(
-    _ first: Int, _ rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
-    _ group: UnsafePointer<GroupRow>, _ isInRange: inout RowMask
+  private func findScalars(
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask
   ) -> GradientScalars<C> {
     guard let given = work.pointee.rstd else {
-      return scalarsOfRecomputed(rows, sums, group, &isInRange)
+      return scalarsOfRecomputed(tensors, first, rows, sums, &isInRange)
     }
-    let rstd: C.Rows = load(given, first, rows)
-    let center = work.pointee.mean.map { load($0, first, rows) } ?? C.Rows(repeating: .zero)
+    let firstInCall = tensors.pointee.first &+ first
+    let rstd: C.Rows = load(given, firstInCall, rows)
+    let center = work.pointee.mean.map { load($0, firstInCall, rows) } ?? C.Rows(repeating: .zero)
     for index in 0..<rows {
-      let x = Row<T, C>(group[index].x)
-      let dy = Row<T, C>(group[index].dy)
+      let x = Row<T, C>(tensors.pointee.x[first &+ index])
+      let dy = Row<T, C>(tensors.pointee.dy[first &+ index])
       #if !LAYERNORM_COMPACT
         if C.hasShortRows && count == 4 &* C.Vector.width {
           reduceFour(
@@ -190,22 +209,22 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   /// The same with the statistics of x found first.
   @inline(never)
   private func scalarsOfRecomputed(
-    _ rows: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
-    _ group: UnsafePointer<GroupRow>, _ isInRange: inout RowMask
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, _ rows: Int,
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask
   ) -> GradientScalars<C> {
-    let moments = withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) {
+    let moments = withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerChain) {
       sums in
       sums.initialize(repeating: RowSums())
       let sums = sums.baseAddress.unsafelyUnwrapped
       func moments<N: Norm>(_: N.Type) -> Moments<C> {
         for index in 0..<rows {
           reduce(
-            NormOfSums<N>.self, Row<T, C>(group[index].x), around: NoShift(), count: count,
+            NormOfSums<N>.self, Row<T, C>(tensors.pointee.x[first &+ index]), around: NoShift(), count: count,
             into: sums + index)
         }
         return Moments(
           N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
-        ) { Row<T, C>(group[$0].x) }
+        ) { Row<T, C>(tensors.pointee.x[first &+ $0]) }
       }
       return centers ? moments(LayerNorm.self) : moments(RMSNorm.self)
     }
@@ -213,7 +232,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     let center = moments.center.narrow
     for index in 0..<rows {
       reduce(
-        x: Row(group[index].x), dy: Row(group[index].dy), weight: weight, around: center[index],
+        x: Row(tensors.pointee.x[first &+ index]), dy: Row(tensors.pointee.dy[first &+ index]), weight: weight, around: center[index],
         findsMean: false, count: count, into: sums + index)
     }
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
@@ -250,7 +269,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       var column = 0
       #if !LAYERNORM_COMPACT
         if !adds, T.isCoarse || !isCoarse, four.isGood == 15 || C.hasShortRows, let sums,
-          four.rows[0].dx != nil
+          four.tensors.pointee.dx != nil
         {
           finishUsual(four, sums, ahead: ahead)
           column = wholeEnd
@@ -259,13 +278,13 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       while column < wholeEnd {
         findTerms(four, column, isLast: false, dx: dx)
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-          if let into = four.rows[row].dx { C.store(dx[row], to: into + column) }
+          if let into = four.tensors.pointee.dx?[four.first &+ row] { C.store(dx[row], to: into + column) }
         }
         column &+= width
       }
       guard wholeEnd < count else { return }
       for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-        if let into = four.rows[row].dx { storeLast(last[row], as: C.self, of: count, to: into) }
+        if let into = four.tensors.pointee.dx?[four.first &+ row] { storeLast(last[row], as: C.self, of: count, to: into) }
       }
     }
   }
@@ -279,10 +298,11 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   ) {
     let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
     for index in 0..<4 where four.isGood >> UInt32(index) & 1 != 0 {
-      let row = four.rows[index]
-      let dy = load(row.dy, column, isLast: isLast)
+      let row = four.first &+ index
+      let tensors = four.tensors.pointee
+      let dy = load(tensors.dy[row], column, isLast: isLast)
       let terms = four.gradient(index).terms(
-        load(row.x, column, isLast: isLast), dy, weight: weight)
+        load(tensors.x[row], column, isLast: isLast), dy, weight: weight)
       if let sums {
         if isCoarse {
           var ofRow = CoarseSums(sums, at: column)
@@ -294,7 +314,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         }
       }
       dx[index] =
-        adds ? add(to: terms.dx, of: row, column, isLast: isLast) : terms.dx
+        adds ? add(to: terms.dx, tensors, row, column, isLast: isLast) : terms.dx
     }
   }
 
@@ -309,10 +329,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(__always)
-  private func add(to dx: C.Vector, of row: GroupRow, _ column: Int, isLast: Bool) -> C.Vector {
+  private func add(
+    to dx: C.Vector, _ tensors: Tensors, _ row: Int, _ column: Int, isLast: Bool
+  ) -> C.Vector {
     var dx = dx
-    if let dsum = row.dsum { dx = dx + load(dsum, column, isLast: isLast) }
-    if work.pointee.accumulates_dx != 0, let old = row.dx {
+    if let dsum = tensors.dsum?[row] { dx = dx + load(dsum, column, isLast: isLast) }
+    if work.pointee.accumulates_dx != 0, let old = tensors.dx?[row] {
       dx = dx + load(UnsafePointer(old), column, isLast: isLast)
     }
     return dx
@@ -320,17 +342,19 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: Rows out of range
 
-  private func finishScaled(_ row: GroupRow, _ index: Int) {
+  private func finishScaled(_ tensors: UnsafePointer<Tensors>, _ row: Int) {
+    let index = tensors.pointee.first &+ row
+    let tensors = tensors.pointee
     var usableRstd = 0.0
     if let given = work.pointee.rstd {
       let given: C.Rows = load(given, index, 1)
       if isUsable(given).bits(rows: 1) != 0 { usableRstd = C.Wide(given).doubles[0] }
     }
-    let accumulated = work.pointee.accumulates_dx != 0 ? row.dx : nil
+    let accumulated = work.pointee.accumulates_dx != 0 ? tensors.dx?[row] : nil
     ScaledBackward(
-      work: work, sums: sums, x: AnyRow(row.x), dy: AnyRow(row.dy),
-      weight: AnyRow(weight.elements), dx: AnyRow(raw: row.dx, of: T.self),
-      addends: (AnyRow(raw: row.dsum, of: T.self), AnyRow(raw: accumulated, of: T.self))
+      work: work, sums: sums, x: AnyRow(tensors.x[row]), dy: AnyRow(tensors.dy[row]),
+      weight: AnyRow(weight.elements), dx: AnyRow(raw: tensors.dx?[row], of: T.self),
+      addends: (AnyRow(raw: tensors.dsum?[row], of: T.self), AnyRow(raw: accumulated, of: T.self))
     ).run(givenRstd: usableRstd)
   }
 }

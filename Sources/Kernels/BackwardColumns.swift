@@ -40,39 +40,62 @@ import CShims
     ) {
       let width = C.Vector.width
       let wholeEnd = C.Vector.whole(count)
-      let a = UsualRow(four, first, isRounded: isRounded)
-      let b = UsualRow(four, rows == 4 ? 1 : first, isRounded: isRounded)
-      let c = UsualRow(four, rows == 4 ? 2 : first, isRounded: isRounded)
-      let d = UsualRow(four, rows == 4 ? 3 : first, isRounded: isRounded)
+      let tensors = four.tensors.pointee
+      let begin = RowColumns(
+        x: tensors.x[four.first &+ first], dy: tensors.dy[four.first &+ first],
+        dx: tensors.dx.unsafelyUnwrapped[four.first &+ first])
+      let strides = (
+        x: tensors.x.stride, dy: tensors.dy.stride, dx: tensors.dx.unsafelyUnwrapped.stride
+      )
+      let scalars = four.numbers + first
+      let a = UsualRow(scalars, 0, isRounded: isRounded)
+      let b = UsualRow(scalars, 1, isRounded: isRounded)
+      let c = UsualRow(scalars, 2, isRounded: isRounded)
+      let d = UsualRow(scalars, 3, isRounded: isRounded)
+      // Where registers hold them all; else each vector reads them again.
+      let areHeld = T.self == Half.self && LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
       let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
       var column = 0
       while column < wholeEnd {
         if readsAhead {
-          a.fetch(column &+ ahead, writes: writesAhead)
-          b.fetch(column &+ ahead, writes: writesAhead)
-          c.fetch(column &+ ahead, writes: writesAhead)
-          d.fetch(column &+ ahead, writes: writesAhead)
+          var later = begin.opaque(at: column &+ ahead)
+          for _ in 0..<rows {
+            later.fetch(writes: writesAhead)
+            later.goOn(strides)
+          }
+        }
+        var row = begin.opaque(at: column)
+        let numbers = ln_opaque(scalars).unsafelyUnwrapped
+        /// A row, with its scalars where they are used.
+        @inline(__always) func usual(_ held: UsualRow, _ row: Int) -> UsualRow {
+          areHeld ? held : UsualRow(numbers, row, isRounded: isRounded)
         }
         let weight = weight.load(column)
         if T.isCoarse {
           var terms = CoarseSums(sums, at: column)
-          a.finish(column, weight, &terms, streams: streams)
+          usual(a, 0).finish(row, weight, &terms, streams: streams)
           if rows == 4 {
-            b.finish(column, weight, &terms, streams: streams)
-            c.finish(column, weight, &terms, streams: streams)
-            d.finish(column, weight, &terms, streams: streams)
+            row.goOn(strides)
+            usual(b, 1).finish(row, weight, &terms, streams: streams)
+            row.goOn(strides)
+            usual(c, 2).finish(row, weight, &terms, streams: streams)
+            row.goOn(strides)
+            usual(d, 3).finish(row, weight, &terms, streams: streams)
           }
           terms.store(to: sums, at: column)
         } else {
           var dweight = sums.dweight(at: column).pointee
           var dbias = sums.dbias(at: column).pointee
-          a.finish(column, weight, &dweight, &dbias, streams: streams)
+          usual(a, 0).finish(row, weight, &dweight, &dbias, streams: streams)
           if rows == 4 {
-            b.finish(column, weight, &dweight, &dbias, streams: streams)
-            c.finish(column, weight, &dweight, &dbias, streams: streams)
-            d.finish(column, weight, &dweight, &dbias, streams: streams)
+            row.goOn(strides)
+            usual(b, 1).finish(row, weight, &dweight, &dbias, streams: streams)
+            row.goOn(strides)
+            usual(c, 2).finish(row, weight, &dweight, &dbias, streams: streams)
+            row.goOn(strides)
+            usual(d, 3).finish(row, weight, &dweight, &dbias, streams: streams)
           }
           sums.dweight(at: column).pointee = dweight
           sums.dbias(at: column).pointee = dbias
@@ -81,58 +104,73 @@ import CShims
       }
     }
 
+    /// The columns of a row from one on.
+    private struct RowColumns {
+      var x: UnsafeMutablePointer<T>
+      var dy: UnsafeMutablePointer<T>
+      var dx: UnsafeMutablePointer<T>
+
+      @inline(__always) func opaque(at column: Int) -> Self {
+        func opaque(_ row: UnsafeMutablePointer<T>) -> UnsafeMutablePointer<T> {
+          ln_opaque(row + column).unsafelyUnwrapped.assumingMemoryBound(to: T.self)
+        }
+        return Self(x: opaque(x), dy: opaque(dy), dx: opaque(dx))
+      }
+
+      /// To the next row.
+      @inline(__always) mutating func goOn(_ strides: (x: Int, dy: Int, dx: Int)) {
+        x += strides.x
+        dy += strides.dy
+        dx += strides.dx
+      }
+
+      @inline(__always) func fetch(writes: Bool) {
+        ln_prefetch(x)
+        ln_prefetch(dy)
+        if writes { ln_prefetch_write(dx) }
+      }
+    }
+
     private struct UsualRow {
-      private let x: UnsafePointer<T>
-      private let dy: UnsafePointer<T>
-      private let dx: UnsafeMutablePointer<T>
       private let gradient: RowGradient<C>
       private let isRounded: Bool
 
-      @inline(__always) init(_ four: Four, _ row: Int, isRounded: Bool) {
+      @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, isRounded: Bool) {
         self.isRounded = isRounded
-        x = four.rows[row].x
-        dy = four.rows[row].dy
-        dx = four.rows[row].dx.unsafelyUnwrapped
-        gradient = four.gradient(row)
-      }
-
-      @inline(__always) func fetch(_ column: Int, writes: Bool) {
-        ln_prefetch(x + column)
-        ln_prefetch(dy + column)
-        if writes { ln_prefetch_write(dx + column) }
+        gradient = RowGradient(scalars.assumingMemoryBound(to: C.self) + row)
       }
 
       @inline(__always)
       func finish(
-        _ column: Int, _ weight: C.Vector, _ sums: inout CoarseSums<C>, streams: Bool
+        _ row: RowColumns, _ weight: C.Vector, _ sums: inout CoarseSums<C>, streams: Bool
       ) {
-        let (dy, normalized) = finish(column, weight, streams: streams)
+        let (dy, normalized) = finish(row, weight, streams: streams)
         sums.add(dy, normalized)
       }
 
       @inline(__always)
       func finish(
-        _ column: Int, _ weight: C.Vector, _ dweight: inout C.Wide.LaneSums,
+        _ row: RowColumns, _ weight: C.Vector, _ dweight: inout C.Wide.LaneSums,
         _ dbias: inout C.Wide.LaneSums, streams: Bool
       ) {
         // From memory, where half a vector costs nothing; before dx, which may be in its place.
-        let dy = C.Wide.LaneSums.Parts(UnsafeRawPointer(dy + column))
-        let (_, normalized) = finish(column, weight, streams: streams)
+        let dy = C.Wide.LaneSums.Parts(UnsafeRawPointer(row.dy))
+        let (_, normalized) = finish(row, weight, streams: streams)
         dweight.add(dy, times: normalized)
         dbias.add(dy)
       }
 
       @inline(__always)
       private func finish(
-        _ column: Int, _ weight: C.Vector, streams: Bool
+        _ row: RowColumns, _ weight: C.Vector, streams: Bool
       ) -> (dy: C.Vector, normalized: C.Vector) {
-        let dyVector = Row<T, C>(dy).load(column)
+        let dyVector = Row<T, C>(row.dy).load(0)
         let terms = gradient.terms(
-          Row<T, C>(x).load(column), dyVector, weight: weight, isRounded: isRounded)
+          Row<T, C>(row.x).load(0), dyVector, weight: weight, isRounded: isRounded)
         if streams {
-          C.stream(terms.dx, to: dx + column)
+          C.stream(terms.dx, to: row.dx)
         } else {
-          C.store(terms.dx, to: dx + column)
+          C.store(terms.dx, to: row.dx)
         }
         return (dyVector, terms.normalized)
       }

@@ -42,7 +42,6 @@ where A.Compute == T.Compute {
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
       || work.pointee.sum.data != nil
   }
-  private var asksAhead: Bool { work.pointee.short_rows_ask_ahead != 0 }
   private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
@@ -58,103 +57,138 @@ where A.Compute == T.Compute {
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
   }
 
-  /// First the statistics of a group of rows, then their normalization. The long chain of operations from
-  /// the sums of a row to its rstd is gone through once for all of them; the rows of a group stay in the
+  /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
   /// first-level cache in between.
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    #if !LAYERNORM_COMPACT
-      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
-        runPiped(begin, end)
-        if work.pointee.streams != 0 { ln_stream_fence() }
-        return
-      }
-    #endif
-    let group =
-      end &- begin == 1
-      ? 1 : max(1, min(rowsPerGroup, C.bytesPerGroup / (count &* MemoryLayout<T>.stride)))
-    Group<T>.withMemory(rows: end &- begin) { rows in
-      var cursors = Cursors(work, at: begin)
-      var row = begin
-      while row < end {
-        let count = min(group, end &- row)
-        run(&cursors, first: row, rows: count, rows)
-        row &+= count
+    Group<T>.withMemory(rows: end &- begin) { group in
+      var first = begin
+      while first < end {
+        let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
+        let stop = min(end, first &+ position.leftInBatch)
+        withUnsafePointer(to: Tensors(work, first, at: position, adds: adds)) {
+          run($0, rows: stop &- first, group)
+        }
+        first = stop
       }
     }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
-  private struct Cursors {
-    var x: RowCursor<T>
-    var residual: RowCursor<T>?
-    var sum: RowCursor<T>?
-    var y: RowCursor<T>
+  /// Rows of one batch.
+  private struct Tensors {
+    /// The number in the call of what is row 0 here.
+    let first: Int
+    let x: BatchRows<T>
+    let residual: BatchRows<T>?
+    /// What is normalized: x, or what the sums are written to, y where they are not wanted.
+    let normalized: BatchRows<T>
+    let y: BatchRows<T>
 
-    @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, at first: Int) {
-      func cursor(_ rows: ln_rows) -> RowCursor<T>? {
-        RowCursor(rows, at: first, rowsPerBatch: work.pointee.rows_per_batch)
-      }
-      x = cursor(work.pointee.x).unsafelyUnwrapped
-      residual = cursor(work.pointee.residual)
-      sum = cursor(work.pointee.sum)
-      y = cursor(work.pointee.y).unsafelyUnwrapped
+    @inline(__always)
+    init(
+      _ work: UnsafePointer<ln_forward_work>, _ first: Int, at position: RowPosition, adds: Bool
+    ) {
+      self.first = first
+      x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
+      y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
+      residual = BatchRows(work.pointee.residual, at: position)
+      normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
     }
   }
 
   @inline(__always)
-  private func run(_ cursors: inout Cursors, first: Int, rows: Int, _ group: Group<T>) {
-    if adds {
-      for index in 0..<rows {
-        let x = UnsafePointer(cursors.x.next())
-        let y = cursors.y.next()
-        let residual = cursors.residual?.next()
-        let sum = cursors.sum?.next() ?? y
-        let sums = group.sums + index
-        if centers {
-          add(LayerNorm.self, work, x, residual, into: sum, sums, count, ahead: rows)
-        } else {
-          add(RMSNorm.self, work, x, residual, into: sum, sums, count, ahead: rows)
-        }
-        group.x[index] = UnsafePointer(sum)
-        group.y[index] = y
-      }
-    } else {
-      for index in 0..<rows {
-        group.x[index] = UnsafePointer(cursors.x.next())
-        group.y[index] = cursors.y.next()
-      }
-      if centers {
-        reduce(
-          LayerNorm.self, group.x, rows, count: count, asksAhead: asksAhead, into: group.sums)
-      } else {
-        reduce(
-          RMSNorm.self, group.x, rows, count: count, asksAhead: asksAhead, into: group.sums)
-      }
-    }
-    let outOfRange =
-      centers
-      ? findScalars(LayerNorm.self, work, first, rows: rows, group, count, reciprocalCount)
-      : findScalars(RMSNorm.self, work, first, rows: rows, group, count, reciprocalCount)
+  private func run(_ tensors: UnsafePointer<Tensors>, rows: Int, _ group: Group<T>) {
     #if !LAYERNORM_COMPACT
-      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
-        normalizeFour(rows: rows, group)
+      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
+        runPiped(tensors, rows: rows, group)
         return
       }
     #endif
-    normalize(first: first, rows: rows, group, outOfRange)
+    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
+    // Of short rows more: while the chain of some goes on, there are others to read.
+    let size =
+      C.hasShortRows && fitting >= 2 &* rowsPerChain
+      ? min(fitting / rowsPerChain, Group<T>.mostChains) &* rowsPerChain
+      : max(1, min(rowsPerChain, fitting))
+    var row = 0
+    while row < rows {
+      let count = min(size, rows &- row)
+      run(tensors, row, rows: count, group)
+      row &+= count
+    }
+  }
+
+  @inline(__always)
+  private func run(
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>
+  ) {
+    var outOfRange: UInt32 = 0
+    var done = 0
+    repeat {
+      outOfRange |=
+        findScalars(
+          tensors, first &+ done, rows: min(rowsPerChain, rows &- done), group.sums,
+          into: group.scalars + done / rowsPerChain) << UInt32(done)
+      done &+= rowsPerChain
+    } while done < rows
+    #if !LAYERNORM_COMPACT
+      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
+        normalizeFour(tensors, first, rows: rows, group)
+        return
+      }
+    #endif
+    normalize(tensors, first, rows: rows, group, outOfRange)
+  }
+
+  /// Of at most `rowsPerChain` rows: the long chain of operations from the sums of a row to its rstd is gone
+  /// through once for all of them. Gives those that are out of range, as bits.
+  @inline(__always)
+  private func findScalars(
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
+  ) -> UInt32 {
+    let normalized = tensors.pointee.normalized
+    if adds {
+      for index in 0..<rows {
+        let x = UnsafePointer(tensors.pointee.x[first &+ index])
+        let residual = tensors.pointee.residual?[first &+ index]
+        let sum = normalized[first &+ index]
+        if centers {
+          add(LayerNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+        } else {
+          add(RMSNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+        }
+      }
+    } else if centers {
+      reduce(LayerNorm.self, normalized, first, rows: rows, count, asksAhead: isFar, into: sums)
+    } else {
+      reduce(RMSNorm.self, normalized, first, rows: rows, count, asksAhead: isFar, into: sums)
+    }
+    return centers
+      ? LayerNorm.findScalars(
+        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
+        reciprocalCount, into: scalars)
+      : RMSNorm.findScalars(
+        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
+        reciprocalCount, into: scalars)
   }
 
   @inline(never)
-  private func normalize(first: Int, rows: Int, _ group: Group<T>, _ outOfRange: UInt32) {
+  private func normalize(
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>,
+    _ outOfRange: UInt32
+  ) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
+    let isFar = isFar && count &* MemoryLayout<T>.stride >= 512
     for index in 0..<rows {
-      let x = Row<T, C>(group.x[index])
-      let into = group.y[index]
+      let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
+      let into = tensors.pointee.y[first &+ index]
       let normalization = Normalization(
         N.self, affine, RowScalars.Vectors(group.scalars, row: index))
       if outOfRange >> UInt32(index) & 1 != 0 {
         normalizeScaled(
-          work, AnyRow(x.elements), into: AnyRow(into), row: first &+ index,
+          work, AnyRow(x.elements), into: AnyRow(into),
+          row: tensors.pointee.first &+ first &+ index,
           weight: AnyRow(raw: work.pointee.weight, of: P.self),
           bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
           isDouble: T.Compute.self == Double.self)
@@ -177,53 +211,56 @@ where A.Compute == T.Compute {
   extension ForwardRows {
     /// Each row is normalized while the sums of the next one are taken: where both wait for memory, reading and
     /// writing go on at the same time.
-    @inline(never) private func runPiped(_ begin: Int, _ end: Int) {
-      Group<T>.withMemory(rows: 1) { group in
-        var cursors = Cursors(work, at: begin)
-        group.x[0] = UnsafePointer(cursors.x.next())
-        group.y[0] = cursors.y.next()
-        reduce(N.self, group.x, 1, count: count, asksAhead: false, into: group.sums)
-        var outOfRange = findScalars(
-          N.self, work, begin, rows: 1, group, count, reciprocalCount)
-        var row = begin
-        while row &+ 1 < end {
-          let x = UnsafePointer(cursors.x.next())
-          if outOfRange == 0 {
-            let piped = PipedRow(
-              row: Row<T, C>(x), before: Row<T, C>(group.x[0]), y: group.y[0], count: count,
-              Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
-              streams: work.pointee.streams != 0)
-            reduce(N.self, piped, around: NoShift(), count: count, into: group.sums)
-            group.x[0] = x
-          } else {
-            normalize(first: row, rows: 1, group, outOfRange)
-            group.x[0] = x
-            reduce(N.self, group.x, 1, count: count, asksAhead: false, into: group.sums)
-          }
-          group.y[0] = cursors.y.next()
-          row &+= 1
-          outOfRange = findScalars(N.self, work, row, rows: 1, group, count, reciprocalCount)
-        }
-        normalize(first: row, rows: 1, group, outOfRange)
+    @inline(never)
+    private func runPiped(_ tensors: UnsafePointer<Tensors>, rows: Int, _ group: Group<T>) {
+      func findSums(_ row: Int) {
+        reduce(
+          N.self, tensors.pointee.x, row, rows: 1, count, asksAhead: false, into: group.sums)
       }
+      func findScalars(_ row: Int) -> UInt32 {
+        N.findScalars(
+          work, tensors.pointee.x, row, of: tensors.pointee.first &+ row, rows: 1, group.sums,
+          count, reciprocalCount, into: group.scalars)
+      }
+      findSums(0)
+      var outOfRange = findScalars(0)
+      for row in 1..<rows {
+        if outOfRange == 0 {
+          let piped = PipedRow(
+            row: Row<T, C>(tensors.pointee.x[row]), before: Row<T, C>(tensors.pointee.x[row &- 1]),
+            y: tensors.pointee.y[row &- 1], count: count,
+            Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
+            streams: work.pointee.streams != 0)
+          reduce(N.self, piped, around: NoShift(), count: count, into: group.sums)
+        } else {
+          normalize(tensors, row &- 1, rows: 1, group, outOfRange)
+          findSums(row)
+        }
+        outOfRange = findScalars(row)
+      }
+      normalize(tensors, rows &- 1, rows: 1, group, outOfRange)
     }
 
     /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
     /// rest.
     @inline(never)
-    private func normalizeFour(rows: Int, _ group: Group<T>) {
+    private func normalizeFour(
+      _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>
+    ) {
+      let x = tensors.pointee.normalized
+      let y = tensors.pointee.y
       let width = C.Vector.width
       let a = affine.terms(at: 0)
       let b = affine.terms(at: width)
       let c = affine.terms(at: 2 &* width)
       let d = affine.terms(at: 3 &* width)
       let streams =
-        work.pointee.streams != 0 && Normalization<N, A>.canStream(group.y[0], count: count)
+        work.pointee.streams != 0 && Normalization<N, A>.canStream(y[first], count: count)
       for index in 0..<rows {
         let normalization = Normalization(
           N.self, affine, RowScalars.Vectors(group.scalars, row: index))
-        let x = Row<T, C>(group.x[index])
-        let y = group.y[index]
+        let x = Row<T, C>(x[first &+ index])
+        let y = y[first &+ index]
         normalization(x, at: 0, a, into: y, streams: streams)
         normalization(x, at: width, b, into: y, streams: streams)
         normalization(x, at: 2 &* width, c, into: y, streams: streams)
@@ -277,29 +314,24 @@ where A.Compute == T.Compute {
 
 /// What is known of a group of rows.
 private struct Group<T: Element> {
-  typealias C = T.Compute
+  /// As many rows as there are bits for those that are out of range.
+  @inline(__always) static var mostChains: Int { 4 }
 
-  let x: UnsafeMutablePointer<UnsafePointer<T>>
-  let y: UnsafeMutablePointer<UnsafeMutablePointer<T>>
-  let sums: UnsafeMutablePointer<RowSums<C>>
-  let scalars: UnsafeMutablePointer<RowScalars<C>>
+  /// Of the rows of a chain.
+  let sums: UnsafeMutablePointer<RowSums<T.Compute>>
+  /// One for each chain.
+  let scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
 
   /// - Parameter rows: of one row alone, the sums of others are not looked at.
   @inline(__always) static func withMemory(rows: Int, _ body: (Group<T>) -> Void) {
-    withUnsafeTemporaryAllocation(of: RowScalars<C>.self, capacity: 1) { scalars in
-      withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerGroup) { sums in
+    withUnsafeTemporaryAllocation(of: RowScalars<T.Compute>.self, capacity: mostChains) {
+      scalars in
+      withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) { sums in
         if rows > 1 { sums.initialize(repeating: RowSums()) }
-        withUnsafeTemporaryAllocation(of: UnsafePointer<T>.self, capacity: rowsPerGroup) { x in
-          withUnsafeTemporaryAllocation(
-            of: UnsafeMutablePointer<T>.self, capacity: rowsPerGroup
-          ) { y in
-            body(
-              Group(
-                x: x.baseAddress.unsafelyUnwrapped, y: y.baseAddress.unsafelyUnwrapped,
-                sums: sums.baseAddress.unsafelyUnwrapped,
-                scalars: scalars.baseAddress.unsafelyUnwrapped))
-          }
-        }
+        body(
+          Group(
+            sums: sums.baseAddress.unsafelyUnwrapped,
+            scalars: scalars.baseAddress.unsafelyUnwrapped))
       }
     }
   }
@@ -317,9 +349,8 @@ private func add<N: Norm, T: Element>(
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
   #if !LAYERNORM_COMPACT
-    // Float64 has so much to do that asking for what is there would not tell: one code for both.
-    if work.pointee.is_far != 0 || !T.Compute.hasShortRows {
-      let ahead = work.pointee.is_far != 0 ? ahead : 0
+    // Wider elements come without being asked for.
+    if T.isCoarse && work.pointee.is_far != 0 {
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
         FarRow(elements, ahead: ahead &* Int(rows.row_stride))
       }
@@ -334,23 +365,25 @@ private func add<N: Norm, T: Element>(
   reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
 }
 
-/// Finds, and writes where it is wanted, the statistics of a group of rows; gives the rows that do not fit
-/// C's range, or are not finite, as bits.
-@inline(never)
-private func findScalars<N: Norm, T: Element>(
-  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, _ group: Group<T>,
-  _ count: Int, _ reciprocalCount: T.Compute.Wide
-) -> UInt32 {
-  let moments = Moments<T.Compute>(
-    N.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: group.sums
-  ) { Row<T, T.Compute>(group.x[$0]) }
-  return findScalars(
-    N.self, work, first, rows: rows, moments, rounds: roundsRstd(T.self, work),
-    into: group.scalars)
+extension Norm {
+  /// Finds, and writes where it is wanted, the statistics of at most `rowsPerChain` rows; gives those that do not
+  /// fit C's range, or are not finite, as bits.
+  @inline(never)
+  fileprivate static func findScalars<T: Element>(
+    _ work: UnsafePointer<ln_forward_work>, _ x: BatchRows<T>, _ first: Int, of firstInCall: Int,
+    rows: Int, _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int,
+    _ reciprocalCount: T.Compute.Wide, into scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
+  ) -> UInt32 {
+    let moments = Moments<T.Compute>(
+      Self.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
+    ) { Row<T, T.Compute>(x[first &+ $0]) }
+    return writeScalars(
+      Self.self, work, firstInCall, rows: rows, moments, rounds: roundsRstd(T.self, work), into: scalars)
+  }
 }
 
 @inline(never)
-private func findScalars<N: Norm, C: ComputeScalar>(
+private func writeScalars<N: Norm, C: ComputeScalar>(
   _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int,
   _ moments: Moments<C>, rounds: Bool, into scalars: UnsafeMutablePointer<RowScalars<C>>
 ) -> UInt32 {

@@ -82,15 +82,19 @@ struct RowGradient<C: ComputeScalar> {
   private let meanOfG: C.Vector
   private let slope: C.Vector
 
-  /// Read from memory one by one: out of registers, a lane whose number is not constant is slow.
+  /// - Parameter group: one for each chain of its rows.
   @inline(__always) init(_ group: UnsafePointer<GradientScalars<C>>, row: Int) {
-    let scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
+    self.init(rowNumbers(group, ofRow: row))
+  }
+
+  /// - Parameter scalars: a row's first number in a `GradientScalars`.
+  @inline(__always) init(_ scalars: UnsafePointer<C>) {
     center = C.Vector(repeating: scalars[0])
-    rstd = C.Vector(repeating: scalars[rowsPerGroup])
-    offset = C.Vector(repeating: scalars[2 &* rowsPerGroup])
-    rstdLow = C.Vector(repeating: scalars[3 &* rowsPerGroup])
-    meanOfG = C.Vector(repeating: scalars[4 &* rowsPerGroup])
-    slope = C.Vector(repeating: scalars[5 &* rowsPerGroup])
+    rstd = C.Vector(repeating: scalars[rowsPerChain])
+    offset = C.Vector(repeating: scalars[2 &* rowsPerChain])
+    rstdLow = C.Vector(repeating: scalars[3 &* rowsPerChain])
+    meanOfG = C.Vector(repeating: scalars[4 &* rowsPerChain])
+    slope = C.Vector(repeating: scalars[5 &* rowsPerChain])
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.

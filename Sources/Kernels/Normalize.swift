@@ -34,13 +34,13 @@ struct RowScalars<C: ComputeScalar> {
     let rstdLow: C.Vector
     let offset: C.Vector
 
-    /// Read from memory one by one: out of registers, a lane whose number is not constant is slow.
+    /// - Parameter group: one for each chain of its rows.
     @inline(__always) init(_ group: UnsafePointer<RowScalars<C>>, row: Int) {
-      let scalars = UnsafeRawPointer(group).assumingMemoryBound(to: C.self) + row
+      let scalars: UnsafePointer<C> = rowNumbers(group, ofRow: row)
       center = C.Vector(repeating: scalars[0])
-      rstd = C.Vector(repeating: scalars[rowsPerGroup])
-      rstdLow = C.Vector(repeating: scalars[2 &* rowsPerGroup])
-      offset = C.Vector(repeating: scalars[3 &* rowsPerGroup])
+      rstd = C.Vector(repeating: scalars[rowsPerChain])
+      rstdLow = C.Vector(repeating: scalars[2 &* rowsPerChain])
+      offset = C.Vector(repeating: scalars[3 &* rowsPerChain])
     }
   }
 }

@@ -1,39 +1,35 @@
 import CShims
 
-/// Goes through the rows of a tensor, batch after batch.
-struct RowCursor<T> {
-  private var row: UnsafeMutablePointer<T>
-  private var leftInBatch: Int
-  private let rowsPerBatch: Int
-  private let stride: Int
-  /// From the last row of a batch to the first of the next one.
-  private let toNextBatch: Int
+/// Rows of one batch of a tensor, which are all the same distance apart; counted from one of them.
+struct BatchRows<T> {
+  private let first: UnsafeMutablePointer<T>
+  let stride: Int
 
   /// nil for a tensor that is absent.
-  @inline(__always) init?(_ rows: ln_rows, at first: Int, rowsPerBatch: Int64) {
+  @inline(__always) init?(_ rows: ln_rows, at position: RowPosition) {
     guard let data = rows.data else { return nil }
-    let rowsPerBatch = Int(rowsPerBatch)
-    let (batch, rowInBatch) =
-      first < rowsPerBatch ? (0, first) : first.quotientAndRemainder(dividingBy: rowsPerBatch)
-    self.rowsPerBatch = rowsPerBatch
-    leftInBatch = rowsPerBatch &- rowInBatch
     stride = Int(rows.row_stride)
-    toNextBatch = Int(rows.batch_stride) &- (rowsPerBatch &- 1) &* stride
-    row =
+    first =
       data.assumingMemoryBound(to: T.self)
-      + (batch &* Int(rows.batch_stride) &+ rowInBatch &* stride)
+      + (position.batch &* Int(rows.batch_stride) &+ position.row &* stride)
   }
 
-  /// The first element of the row that it is at; goes on to the next one.
-  @inline(__always) mutating func next() -> UnsafeMutablePointer<T> {
-    let current = row
-    leftInBatch &-= 1
-    if leftInBatch == 0 {
-      leftInBatch = rowsPerBatch
-      row += toNextBatch
-    } else {
-      row += stride
-    }
-    return current
+  @inline(__always) subscript(row: Int) -> UnsafeMutablePointer<T> { first + row &* stride }
+}
+
+/// Where a row is in the tensors of a call.
+struct RowPosition {
+  let batch: Int
+  let row: Int
+  private let rowsPerBatch: Int
+
+  @inline(__always) init(_ row: Int, rowsPerBatch: Int64) {
+    self.rowsPerBatch = Int(rowsPerBatch)
+    (batch, self.row) =
+      row < self.rowsPerBatch
+      ? (0, row) : row.quotientAndRemainder(dividingBy: self.rowsPerBatch)
   }
+
+  /// How many rows there are from this one to the end of its batch.
+  @inline(__always) var leftInBatch: Int { rowsPerBatch &- row }
 }

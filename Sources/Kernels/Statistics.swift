@@ -33,7 +33,7 @@ struct Moments<C: ComputeScalar> {
   /// over a row whose mean is more than twice its standard deviation: there digits have cancelled.
   ///
   /// - Parameters:
-  ///   - rows: how many, at most `rowsPerGroup`.
+  ///   - rows: how many, at most `rowsPerChain`.
   ///   - sums: of a group, around 0.
   ///   - row: the row of an index.
   @inline(__always)
@@ -143,11 +143,11 @@ struct RowShift<Compute: ComputeScalar>: Shift {
 /// - Parameter asksAhead: whether rows of four vectors ask for later ones.
 @inline(never)
 func reduce<N: Norm, T: Element>(
-  _: N.Type, _ rows: UnsafePointer<UnsafePointer<T>>, _ rowCount: Int, count: Int,
+  _: N.Type, _ rows: BatchRows<T>, _ first: Int, rows rowCount: Int, _ count: Int,
   asksAhead: Bool, into results: UnsafeMutablePointer<RowSums<T.Compute>>
 ) {
   for index in 0..<rowCount {
-    let row = Row<T, T.Compute>(rows[index])
+    let row = Row<T, T.Compute>(rows[first &+ index])
     #if !LAYERNORM_COMPACT
       // Calls and loops would take as long as the sums.
       if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {

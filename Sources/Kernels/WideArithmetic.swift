@@ -1,7 +1,18 @@
 import CShims
 
-/// How many rows are finished side by side: as many as a vector has lanes of float64.
-@inline(__always) var rowsPerGroup: Int { 8 }
+/// How many rows go through the chain from their sums to rstd side by side: as many as a vector has lanes of
+/// float64. A group has one such chain or more.
+@inline(__always) var rowsPerChain: Int { 8 }
+
+/// The numbers of one row of a group, `rowsPerChain` apart. They are read from memory one by one: out of registers,
+/// a lane whose number is not constant is slow.
+///
+/// - Parameter chains: structures of `C.Rows` and nothing else, one for each chain.
+@inline(__always)
+func rowNumbers<S, C: ComputeScalar>(_ chains: UnsafePointer<S>, ofRow row: Int) -> UnsafePointer<C> {
+  let chain = UnsafeRawPointer(chains + row &>> 3)
+  return chain.assumingMemoryBound(to: C.self) + (row & (rowsPerChain &- 1))
+}
 
 /// A number of a compute type for each row of a group.
 protocol RowValues {

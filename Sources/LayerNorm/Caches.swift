@@ -17,11 +17,10 @@ struct Caches {
     elements >= smallestLarge / bytes ? current : nil
   }
 
-  /// Whether a second-level cache has little of a call's memory when it begins.
-  static func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
+  /// Whether the caches have little of a call's memory when it begins.
+  func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestStreamed / bytes }
 
   private static let smallestLarge: Int64 = 4 << 20
-  private static let smallestFar: Int64 = 8 << 20
   private static let neverStreamed: Int64 = 8 << 20
   private static let streamedWhereUnknown: Int64 = 24 << 20
 

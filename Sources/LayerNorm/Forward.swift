@@ -25,7 +25,6 @@ struct ForwardPlan {
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
       stores_ahead: arguments.addsToX ? 0 : 2048,
-      short_rows_ask_ahead: caches.map { $0.isLastNear ? 0 : 1 } ?? 0,
       is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
       streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
       x: x.kernelRows,
@@ -110,14 +109,18 @@ struct ForwardPlan {
       && (!streams(arguments, caches) || arguments.y.hasRowsOfVectors)
   }
 
-  /// Whether later rows are asked for: of a call that comes from beyond the second level, where that is worth an
-  /// instruction for each line.
+  /// Whether later rows are asked for, where that is worth an instruction for each line: of a call that the last
+  /// level does not hold beside what others have there. Of add + norm only rows of 16 bits, which have the most to
+  /// compute for each line; where the last level is far the hardware does it for all but short rows and add + norm.
   private static func asksAhead(
     _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
   ) -> Bool {
-    guard let caches, Caches.isFar(arguments.norm.elements, of: bytes) else { return false }
-    let row = arguments.norm.cols * arguments.y.dtype.size
-    return arguments.addsToX ? caches.isLastNear || row <= 16384 : caches.isLastNear && row >= 512
+    guard let caches, caches.isFar(arguments.norm.elements, of: bytes) else { return false }
+    let size = arguments.y.dtype.size
+    let row = arguments.norm.cols * size
+    let isShort = row < 512
+    guard arguments.addsToX else { return caches.isLastNear || isShort }
+    return size == 2 && !isShort && (caches.isLastNear || row <= 16384)
   }
 
   mutating func run() {
