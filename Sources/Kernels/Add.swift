@@ -6,18 +6,10 @@ func add<C: ComputeScalar & Element>(
   _: C.Type, _ cols: Int64, _ x: UnsafeRawPointer?, _ bias: UnsafeRawPointer?,
   _ residual: UnsafeRawPointer?, _ sum: UnsafeMutableRawPointer?
 ) where C.Compute == C {
-  let count = Int(cols)
   let row = AddedRow<Row<C, C>>(
     x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
     residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
-  let width = C.Vector.width
-  let wholeEnd = C.Vector.whole(count)
-  var index = 0
-  while index < wholeEnd {
-    _ = row.load(index)
-    index &+= width
-  }
-  if wholeEnd < count { _ = row.loadTail(count &- wholeEnd, of: count) }
+  row.store(Int(cols))
 }
 
 /// (x + bias) + residual, rounded to T. What is loaded is stored in `sum`, which may be where x or residual
@@ -25,10 +17,23 @@ func add<C: ComputeScalar & Element>(
 struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   typealias T = X.Stored
   typealias Compute = T.Compute
+  @inline(__always) static var isStored: Bool { true }
+
   let x: X
   let bias: Row<T, Compute>?
   let residual: X?
   let sum: UnsafeMutablePointer<T>
+
+  /// Of `count` elements.
+  @inline(never) func store(_ count: Int) {
+    let wholeEnd = Compute.Vector.whole(count)
+    var index = 0
+    while index < wholeEnd {
+      _ = load(index)
+      index &+= Self.width
+    }
+    if wholeEnd < count { _ = loadTail(count &- wholeEnd, of: count) }
+  }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector {
     var vector = x.load(index)

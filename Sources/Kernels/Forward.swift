@@ -275,6 +275,7 @@ where A.Compute == T.Compute {
   private struct PipedRow<N: Norm, T: Element, A: Affine>: RowSource
   where A.Compute == T.Compute {
     typealias Compute = T.Compute
+    @inline(__always) static var isStored: Bool { true }
 
     private let row: Row<T, Compute>
     private let before: Row<T, Compute>
@@ -362,7 +363,16 @@ private func add<N: Norm, T: Element>(
     }
   #endif
   let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
-  reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
+  #if !LAYERNORM_COMPACT
+    if T.Compute.hasShortRows {
+      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
+      return
+    }
+  #endif
+  // Float64 has so much to do that a pass more would not tell.
+  added.store(count)
+  reduce(
+    NormOfSums<N>.self, Row<T, T.Compute>(sum), around: NoShift(), count: count, into: sums)
 }
 
 extension Norm {
@@ -378,7 +388,8 @@ extension Norm {
       Self.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
     ) { Row<T, T.Compute>(x[first &+ $0]) }
     return writeScalars(
-      Self.self, work, firstInCall, rows: rows, moments, rounds: roundsRstd(T.self, work), into: scalars)
+      Self.self, work, firstInCall, rows: rows, moments, rounds: roundsRstd(T.self, work),
+      into: scalars)
   }
 }
 

@@ -44,8 +44,9 @@ extension RowReduction {
     @inline(__always) static var isCompact: Bool { Source.isRare }
   #endif
   @inline(__always) static var width: Int { Compute.Vector.width }
+  /// With something to spare; or the order in which columns are read matters more.
   @inline(__always) private static var fitsRegisters: Bool {
-    4 &* sumsPerAccumulator <= Int(LN_VECTORS_IN_REGISTERS)
+    4 &* sumsPerAccumulator < Int(LN_VECTORS_IN_REGISTERS) || Source.isStored
   }
 
   /// The same of a row of four vectors, which is what `reduce` does of them.
@@ -77,10 +78,15 @@ extension RowReduction {
       var d = Lanes()
       let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
       if !Self.isCompact && !Self.fitsRegisters {
-        a = everyFourth(index, before: blockEnd)
-        b = everyFourth(index &+ width, before: blockEnd)
-        c = everyFourth(index &+ 2 &* width, before: blockEnd)
-        d = everyFourth(index &+ 3 &* width, before: blockEnd)
+        if Self.sumsPerAccumulator == 4 {
+          a = everyFourth(index, before: blockEnd)
+          b = everyFourth(index &+ width, before: blockEnd)
+          c = everyFourth(index &+ 2 &* width, before: blockEnd)
+          d = everyFourth(index &+ 3 &* width, before: blockEnd)
+        } else {
+          (a, b) = twoOfFour(index, before: blockEnd)
+          (c, d) = twoOfFour(index &+ 2 &* width, before: blockEnd)
+        }
         // As the loop below would leave them.
         var rest = (blockEnd &- index) & (3 &* width)
         while rest > 0 {
@@ -109,6 +115,21 @@ extension RowReduction {
       }
       add(a, b, c, d)
     } while index < wholeEnd
+  }
+
+  @inline(__always)
+  private func twoOfFour(_ begin: Int, before end: Int) -> (Lanes, Lanes) {
+    let width = Self.width
+    var a = Lanes()
+    var b = Lanes()
+    var index = begin
+    while index &+ width < end {
+      add(index, to: &a)
+      add(index &+ width, to: &b)
+      index &+= 4 &* width
+    }
+    if index < end { add(index, to: &a) }
+    return (a, b)
   }
 
   /// The accumulator of a vector of columns and of every fourth after it.
