@@ -160,9 +160,9 @@ where A.Compute == T.Compute {
         }
       }
     } else if centers {
-      reduce(LayerNorm.self, normalized, first, rows: rows, count, asksAhead: isFar, into: sums)
+      reduce(LayerNorm.self, work, normalized, first, rows: rows, into: sums)
     } else {
-      reduce(RMSNorm.self, normalized, first, rows: rows, count, asksAhead: isFar, into: sums)
+      reduce(RMSNorm.self, work, normalized, first, rows: rows, into: sums)
     }
     return centers
       ? LayerNorm.findScalars(
@@ -180,11 +180,28 @@ where A.Compute == T.Compute {
   ) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
     let isFar = isFar && count &* MemoryLayout<T>.stride >= 512
-    for index in 0..<rows {
+    let isNear = !isFar && work.pointee.streams == 0
+    var index = 0
+    while index < rows {
       let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
       let into = tensors.pointee.y[first &+ index]
       let normalization = Normalization(
         N.self, affine, RowScalars.Vectors(group.scalars, row: index))
+      if isNear && rows &- index >= 2 && outOfRange >> UInt32(index) & 3 == 0 {
+        let next = tensors.pointee.y[first &+ index &+ 1]
+        if Normalization<N, A>.canPair(into, count: count)
+          && Normalization<N, A>.canPair(next, count: count)
+        {
+          normalizePair(
+            affine, normalization,
+            Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: index &+ 1)),
+            (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1])), into: (into, next),
+            count: count)
+          index &+= 2
+          continue
+        }
+      }
+      defer { index &+= 1 }
       if outOfRange >> UInt32(index) & 1 != 0 {
         normalizeScaled(
           work, AnyRow(x.elements), into: AnyRow(into),
@@ -214,8 +231,7 @@ where A.Compute == T.Compute {
     @inline(never)
     private func runPiped(_ tensors: UnsafePointer<Tensors>, rows: Int, _ group: Group<T>) {
       func findSums(_ row: Int) {
-        reduce(
-          N.self, tensors.pointee.x, row, rows: 1, count, asksAhead: false, into: group.sums)
+        reduce(N.self, work, tensors.pointee.x, row, rows: 1, into: group.sums)
       }
       func findScalars(_ row: Int) -> UInt32 {
         N.findScalars(
@@ -231,7 +247,8 @@ where A.Compute == T.Compute {
             y: tensors.pointee.y[row &- 1], count: count,
             Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
             streams: work.pointee.streams != 0)
-          reduce(N.self, piped, around: NoShift(), count: count, into: group.sums)
+          reduce(
+            N.self, piped, around: NoShift(), count: count, fetches: true, into: group.sums)
         } else {
           normalize(tensors, row &- 1, rows: 1, group, outOfRange)
           findSums(row)

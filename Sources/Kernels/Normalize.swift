@@ -45,6 +45,22 @@ struct RowScalars<C: ComputeScalar> {
   }
 }
 
+/// Normalizes two rows into y: weight and bias are read once for both.
+@inline(__always)
+func normalizePair<N: Norm, A: Affine, T: Element>(
+  _ affine: A, _ a: Normalization<N, A>, _ b: Normalization<N, A>,
+  _ x: (UnsafePointer<T>, UnsafePointer<T>),
+  into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int
+) where A.Compute == T.Compute {
+  var index = 0
+  while index < count {
+    let terms = affine.terms(at: index)
+    a(Row<T, T.Compute>(x.0), at: index, terms, into: y.0, streams: false)
+    b(Row<T, T.Compute>(x.1), at: index, terms, into: y.1, streams: false)
+    index &+= A.Compute.Vector.width
+  }
+}
+
 /// The step from x to y.
 struct Normalization<N: Norm, A: Affine> {
   typealias C = A.Compute
@@ -135,6 +151,13 @@ struct Normalization<N: Norm, A: Affine> {
   ) where S.Compute == C {
     let vector = affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms)
     if streams { C.stream(vector, to: y + index) } else { C.store(vector, to: y + index) }
+  }
+
+  /// Whether `normalizePair` can normalize this one.
+  @inline(__always) static func canPair<Y: Element>(
+    _ y: UnsafeMutablePointer<Y>, count: Int
+  ) -> Bool {
+    !A.isRare && misalignment(y) == 0 && C.Vector.whole(count) == count
   }
 
   /// Whether a row may go past the caches. A cache line that is stored to both ways costs far more than

@@ -139,37 +139,40 @@ struct RowShift<Compute: ComputeScalar>: Shift {
 @inline(__always) var shortRowsAhead: Int { 512 }
 
 /// The sums of each of some rows.
-///
-/// - Parameter asksAhead: whether rows of four vectors ask for later ones.
 @inline(never)
 func reduce<N: Norm, T: Element>(
-  _: N.Type, _ rows: BatchRows<T>, _ first: Int, rows rowCount: Int, _ count: Int,
-  asksAhead: Bool, into results: UnsafeMutablePointer<RowSums<T.Compute>>
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ rows: BatchRows<T>, _ first: Int,
+  rows rowCount: Int, into results: UnsafeMutablePointer<RowSums<T.Compute>>
 ) {
+  let count = Int(work.pointee.cols)
   for index in 0..<rowCount {
     let row = Row<T, T.Compute>(rows[first &+ index])
     #if !LAYERNORM_COMPACT
       // Calls and loops would take as long as the sums.
       if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
         var sums = ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
-          row: row, shift: NoShift())
-        if asksAhead { sums.fetch(shortRowsAhead) }
+          row: row, shift: NoShift(), fetches: work.pointee.is_far != 0)
+        sums.fetch(shortRowsAhead)
         sums.reduceFour()
         sums.write(to: results + index)
         continue
       }
     #endif
-    reduce(NormOfSums<N>.self, row, around: NoShift(), count: count, into: results + index)
+    reduce(
+      NormOfSums<N>.self, row, around: NoShift(), count: count, fetches: work.pointee.fetches != 0,
+      into: results + index)
   }
 }
 
-/// - Parameter result: where the sums go.
+/// - Parameters:
+///   - fetches: whether the lines of the row are asked for.
+///   - result: where the sums go.
 @inline(never)
 func reduce<N: Norm, S: RowSource, D: Shift>(
-  _: N.Type, _ row: S, around shift: D, count: Int,
+  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool = false,
   into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
-  var sums = ShiftedSums<N, S, D>(row: row, shift: shift)
+  var sums = ShiftedSums<N, S, D>(row: row, shift: shift, fetches: fetches)
   sums.reduce(count)
   sums.write(to: result)
 }
@@ -182,12 +185,14 @@ where D.Compute == S.Compute {
 
   let row: S
   let shift: D
+  private let fetches: Bool
   private var sum = Compute.Wide.LaneSums.nothing
   private var squares = Compute.Wide.LaneSums.nothing
 
-  @inline(__always) init(row: S, shift: D) {
+  @inline(__always) init(row: S, shift: D, fetches: Bool) {
     self.row = row
     self.shift = shift
+    self.fetches = fetches
   }
 
   @inline(__always) func write(to result: UnsafeMutablePointer<RowSums<Compute>>) {
@@ -207,6 +212,7 @@ where D.Compute == S.Compute {
   }
 
   @inline(__always) func fetch(_ index: Int) {
+    guard fetches else { return }
     for vector in 0..<4 { row.fetch(index &+ vector &* Self.width) }
   }
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {

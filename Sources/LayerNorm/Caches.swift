@@ -27,7 +27,7 @@ struct Caches {
   /// The size, which is even, and whether the last level is near; 0 until they are known.
   private static let known = Atomic<Int64>(0)
 
-  private static var current: Caches {
+  static var current: Caches {
     var value = known.load(ordering: .relaxed)
     if value == 0 {
       let found = ln_cache_sizes()

@@ -44,7 +44,7 @@ enum SmallForward {
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
-      rounds_rstd: 0, is_far: 0, stores_ahead: 0, is_piped: 0, streams: 0,
+      rounds_rstd: 0, is_far: 0, fetches: 0, stores_ahead: 0, is_piped: 0, streams: 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
