@@ -3,6 +3,8 @@ import CShims
 /// AdaNorm in the place of weight and bias: z = C * (1 - k * x^) * x^, where x^ has the bits of layer norm
 /// before it is rounded to the type of y.
 struct AdaFactor<Compute: ComputeScalar>: Affine {
+  @inline(__always) static var isRare: Bool { true }
+
   private let scale: Compute.Vector
   private let minusSlope: Compute.Vector
 

@@ -136,7 +136,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       let four = Four(
         tensors: tensors, first: first &+ index, isGood: good >> UInt32(index) & 15,
         scalars: scalars, firstScalar: index)
-      finish(four, ahead: rows &* Int(work.pointee.x.row_stride))
+      finish(
+        four, ahead: max(rows &* Int(work.pointee.x.row_stride), 8192 / MemoryLayout<T>.stride))
       for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
         finishScaled(tensors, first &+ row)
       }

@@ -381,6 +381,10 @@ private func add<N: Norm, T: Element>(
   #endif
   let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
   #if !LAYERNORM_COMPACT
+    if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
+      reduceFour(N.self, added, into: sums)
+      return
+    }
     if T.Compute.hasShortRows {
       reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
       return

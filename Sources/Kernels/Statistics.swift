@@ -135,8 +135,8 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   var vector = Compute.Vector(repeating: .zero)
 }
 
-/// How many elements ahead of a row of four vectors later ones are asked for: some 2 KB.
-@inline(__always) var shortRowsAhead: Int { 512 }
+/// How many elements ahead of a row of four vectors later ones are asked for: 2 to 4 KB.
+@inline(__always) var shortRowsAhead: Int { 1024 }
 
 /// The sums of each of some rows.
 @inline(never)
@@ -150,11 +150,7 @@ func reduce<N: Norm, T: Element>(
     #if !LAYERNORM_COMPACT
       // Calls and loops would take as long as the sums.
       if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
-        var sums = ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
-          row: row, shift: NoShift(), fetches: work.pointee.is_far != 0)
-        sums.fetch(shortRowsAhead)
-        sums.reduceFour()
-        sums.write(to: results + index)
+        reduceFour(N.self, row, fetches: work.pointee.is_far != 0, into: results + index)
         continue
       }
     #endif
@@ -163,6 +159,22 @@ func reduce<N: Norm, T: Element>(
       into: results + index)
   }
 }
+
+#if !LAYERNORM_COMPACT
+  /// The same of a row of four vectors.
+  ///
+  /// - Parameter fetches: whether a later row is asked for.
+  @inline(__always)
+  func reduceFour<N: Norm, S: RowSource>(
+    _: N.Type, _ row: S, fetches: Bool = false,
+    into result: UnsafeMutablePointer<RowSums<S.Compute>>
+  ) {
+    var sums = ShiftedSums<N, S, NoShift<S.Compute>>(row: row, shift: NoShift(), fetches: fetches)
+    sums.fetch(shortRowsAhead)
+    sums.reduceFour()
+    sums.write(to: result)
+  }
+#endif
 
 /// - Parameters:
 ///   - fetches: whether the lines of the row are asked for.
