@@ -34,12 +34,12 @@ static inline int32_t ln_x86_64_level(void) { return 1; }
 
 /* In bytes; 0: unknown. Of a last level that is shared, all of it. To ask takes long where a hypervisor answers. */
 typedef struct ln_caches {
-  int64_t second, last;
+  int64_t first, second, last; /* first: of data */
   int32_t last_is_near; /* it is a few cores' own, at little more than the second level's latency */
 } ln_caches;
 
 static inline ln_caches ln_cache_sizes(void) {
-  ln_caches caches = {0, 0, 0};
+  ln_caches caches = {0, 0, 0, 0};
 #if defined(__x86_64__)
   unsigned a, b, c, d;
   if (!__get_cpuid(0, &a, &b, &c, &d)) return caches;
@@ -49,6 +49,7 @@ static inline ln_caches ln_cache_sizes(void) {
     const int64_t bytes =
         ((int64_t)(b >> 22) + 1) * ((b >> 12 & 0x3ff) + 1) * ((b & 0xfff) + 1) * ((int64_t)c + 1);
     const unsigned level = a >> 5 & 7;
+    if (level == 1 && (a & 31) == 1) caches.first = bytes;
     if (level == 2) caches.second = bytes;
     if (level >= 2) caches.last = bytes;
   }

@@ -220,7 +220,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       func moments<N: Norm>(_: N.Type) -> Moments<C> {
         for index in 0..<rows {
           reduce(
-            NormOfSums<N>.self, Row<T, C>(tensors.pointee.x[first &+ index]), around: NoShift(), count: count,
+            NormOfSums<N>.self, Row<T, C>(tensors.pointee.x[first &+ index]), around: NoShift(),
+            count: count,
             into: sums + index)
         }
         return Moments(
@@ -233,7 +234,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     let center = moments.center.narrow
     for index in 0..<rows {
       reduce(
-        x: Row(tensors.pointee.x[first &+ index]), dy: Row(tensors.pointee.dy[first &+ index]), weight: weight, around: center[index],
+        x: Row(tensors.pointee.x[first &+ index]), dy: Row(tensors.pointee.dy[first &+ index]),
+        weight: weight, around: center[index],
         findsMean: false, count: count, into: sums + index)
     }
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
@@ -279,13 +281,17 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       while column < wholeEnd {
         findTerms(four, column, isLast: false, dx: dx)
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-          if let into = four.tensors.pointee.dx?[four.first &+ row] { C.store(dx[row], to: into + column) }
+          if let into = four.tensors.pointee.dx?[four.first &+ row] {
+            C.store(dx[row], to: into + column)
+          }
         }
         column &+= width
       }
       guard wholeEnd < count else { return }
       for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
-        if let into = four.tensors.pointee.dx?[four.first &+ row] { storeLast(last[row], as: C.self, of: count, to: into) }
+        if let into = four.tensors.pointee.dx?[four.first &+ row] {
+          storeLast(last[row], as: C.self, of: count, to: into)
+        }
       }
     }
   }

@@ -104,12 +104,13 @@ where A.Compute == T.Compute {
         return
       }
     #endif
-    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
+    let rowBytes = count &* MemoryLayout<T>.stride
     // Of short rows more: while the chain of some goes on, there are others to read.
-    let size =
-      C.hasShortRows && fitting >= 2 &* rowsPerChain
-      ? min(fitting / rowsPerChain, Group<T>.mostChains) &* rowsPerChain
-      : max(1, min(rowsPerChain, fitting))
+    let chains =
+      C.hasShortRows ? min(C.bytesPerGroup / rowBytes / rowsPerChain, Group<T>.mostChains) : 0
+    let fitting =
+      (adds ? C.bytesPerGroup : max(C.bytesPerGroup, Int(work.pointee.bytes_per_group))) / rowBytes
+    let size = chains >= 2 ? chains &* rowsPerChain : max(1, min(rowsPerChain, fitting))
     var row = 0
     while row < rows {
       let count = min(size, rows &- row)
@@ -195,7 +196,8 @@ where A.Compute == T.Compute {
           normalizePair(
             affine, normalization,
             Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: index &+ 1)),
-            (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1])), into: (into, next),
+            (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1])),
+            into: (into, next),
             count: count)
           index &+= 2
           continue

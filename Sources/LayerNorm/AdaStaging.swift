@@ -36,7 +36,8 @@ struct AdaStaging {
     withUnsafeMutableBytes(of: &rstds) { rstds in
       let found = rstds.baseAddress.unsafelyUnwrapped
       var work = ln_forward_work(
-        cols: cols, rows_per_batch: buffers.rows, eps: eps, centers: 1, weight_offset: -0.0,
+        cols: cols, rows_per_batch: buffers.rows, eps: eps,
+        bytes_per_group: Caches.current.bytesPerGroup, centers: 1, weight_offset: -0.0,
         rounds_rstd: 0, is_far: 0, fetches: 0, stores_ahead: 0, is_piped: 0,
         streams: 0, x: x, residual: ln_rows(),
         sum: ln_rows(),

@@ -1,7 +1,7 @@
 import CShims
 import Synchronization
 
-/// What large calls need to know of the machine's caches.
+/// What calls need to know of the machine's caches.
 struct Caches {
   /// From this many bytes of an output on, a store past the caches, and a read of the output right after,
   /// take less time than a plain store and a read that finds part of it cached. On Intel's servers, whose
@@ -11,6 +11,9 @@ struct Caches {
   /// Whether the last level is a few cores' own. There rows are asked for ahead; elsewhere the hardware does that
   /// as well by itself in most cases.
   let isLastNear: Bool
+  /// How many bytes of x stay in the first level beside what is read and written with them. More rows of a group
+  /// share one chain from their sums to rstd.
+  let bytesPerGroup: Int64
 
   /// Of a call that moves so many elements of so many bytes; nil for one that second levels may hold.
   static func ofLargeCall(_ elements: Int64, of bytes: Int64) -> Caches? {
@@ -24,18 +27,24 @@ struct Caches {
   private static let neverStreamed: Int64 = 8 << 20
   private static let streamedWhereUnknown: Int64 = 24 << 20
 
-  /// The size, which is even, and whether the last level is near; 0 until they are known.
+  /// The size, a multiple of 4, whether the last level is near, and 2 where the first is large; 0 until they are
+  /// known.
   private static let known = Atomic<Int64>(0)
 
   static var current: Caches {
     var value = known.load(ordering: .relaxed)
-    if value == 0 {
-      let found = ln_cache_sizes()
-      let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
-      value = size == 0 ? streamedWhereUnknown : max(size, neverStreamed) & ~1
-      value += Int64(found.last_is_near)
-      known.store(value, ordering: .relaxed)
-    }
-    return Caches(smallestStreamed: value & ~1, isLastNear: value & 1 != 0)
+    if value == 0 { value = find() }
+    return Caches(
+      smallestStreamed: value & ~3, isLastNear: value & 1 != 0,
+      bytesPerGroup: value & 2 != 0 ? 32 << 10 : 12 << 10)
+  }
+
+  @inline(never) private static func find() -> Int64 {
+    let found = ln_cache_sizes()
+    let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
+    var value = size == 0 ? streamedWhereUnknown : max(size, neverStreamed) & ~3
+    value += Int64(found.last_is_near) + (found.first >= 48 << 10 ? 2 : 0)
+    known.store(value, ordering: .relaxed)
+    return value
   }
 }

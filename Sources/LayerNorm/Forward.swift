@@ -20,7 +20,8 @@ struct ForwardPlan {
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     work = ln_forward_work(
-      cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
+      cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
+      bytes_per_group: Caches.current.bytesPerGroup, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,

@@ -43,6 +43,7 @@ enum SmallForward {
     }
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
+      bytes_per_group: Caches.current.bytesPerGroup,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
       rounds_rstd: 0, is_far: 0, fetches: 0, stores_ahead: 0, is_piped: 0, streams: 0,
       x: rows(args.x),
