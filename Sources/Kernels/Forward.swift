@@ -275,11 +275,15 @@ where A.Compute == T.Compute {
       let d = affine.terms(at: 3 &* width)
       let streams =
         work.pointee.streams != 0 && Normalization<N, A>.canStream(y[first], count: count)
+      let asksAhead = !T.isCoarse && isFar && work.pointee.stores_ahead != 0 && !streams
       for index in 0..<rows {
         let normalization = Normalization(
           N.self, affine, RowScalars.Vectors(group.scalars, row: index))
         let x = Row<T, C>(x[first &+ index])
         let y = y[first &+ index]
+        if asksAhead {
+          for vector in 0..<4 { ln_prefetch_write(y + (shortRowsAhead &+ vector &* width)) }
+        }
         normalization(x, at: 0, a, into: y, streams: streams)
         normalization(x, at: width, b, into: y, streams: streams)
         normalization(x, at: 2 &* width, c, into: y, streams: streams)

@@ -135,8 +135,8 @@ struct RowShift<Compute: ComputeScalar>: Shift {
   var vector = Compute.Vector(repeating: .zero)
 }
 
-/// How many elements ahead of a row of four vectors later ones are asked for: 2 to 4 KB.
-@inline(__always) var shortRowsAhead: Int { 1024 }
+/// How many elements ahead of a row of four vectors later ones are asked for: 4 to 8 KB.
+@inline(__always) var shortRowsAhead: Int { 2048 }
 
 /// The sums of each of some rows.
 @inline(never)

@@ -26,7 +26,7 @@ struct ForwardPlan {
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
       fetches: Caches.current.isLastNear ? 0 : 1,
-      stores_ahead: arguments.addsToX ? 0 : 2048,
+      stores_ahead: arguments.addsToX || !Caches.current.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
       streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
       x: x.kernelRows,
