@@ -9,7 +9,8 @@ import CShims
 ///
 /// - Parameter chains: structures of `C.Rows` and nothing else, one for each chain.
 @inline(__always)
-func rowNumbers<S, C: ComputeScalar>(_ chains: UnsafePointer<S>, ofRow row: Int) -> UnsafePointer<C> {
+func rowNumbers<S, C: ComputeScalar>(_ chains: UnsafePointer<S>, ofRow row: Int) -> UnsafePointer<C>
+{
   let chain = UnsafeRawPointer(chains + row &>> 3)
   return chain.assumingMemoryBound(to: C.self) + (row & (rowsPerChain &- 1))
 }

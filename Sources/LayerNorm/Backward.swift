@@ -105,7 +105,7 @@ struct BackwardPlan {
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
-      let isStreamed = norm.elements * size >= caches.smallestStreamed
+      let isStreamed = caches.streams(norm.elements, outputOf: size, allOf: bytes)
       if isStreamed, let dx = arguments.dx {
         streams =
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)

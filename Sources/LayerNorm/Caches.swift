@@ -3,11 +3,9 @@ import Synchronization
 
 /// What calls need to know of the machine's caches.
 struct Caches {
-  /// From this many bytes of an output on, a store past the caches, and a read of the output right after,
-  /// take less time than a plain store and a read that finds part of it cached. On Intel's servers, whose
-  /// last level is far from each core, that is from eight second-level caches on; on AMD's from three
-  /// quarters of the last level on.
-  let smallestStreamed: Int64
+  /// From this many bytes on, the caches have little of a call's memory when it begins. On Intel's servers, whose
+  /// last level is far from each core, that is eight second-level caches, on AMD's three quarters of the last level.
+  private let smallestFar: Int64
   /// Whether the last level is a few cores' own. There rows are asked for ahead; elsewhere the hardware does that
   /// as well by itself in most cases.
   let isLastNear: Bool
@@ -21,11 +19,18 @@ struct Caches {
   }
 
   /// Whether the caches have little of a call's memory when it begins.
-  func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestStreamed / bytes }
+  func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
+
+  /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
+  /// read that finds part of it cached: where the last level is near, of a call that moves one and a half times as
+  /// much as that has; else of an output that is as large as what is far.
+  func streams(_ elements: Int64, outputOf size: Int64, allOf bytes: Int64) -> Bool {
+    elements >= (isLastNear ? 2 * smallestFar / bytes : smallestFar / size)
+  }
 
   private static let smallestLarge: Int64 = 4 << 20
-  private static let neverStreamed: Int64 = 8 << 20
-  private static let streamedWhereUnknown: Int64 = 24 << 20
+  private static let neverFar: Int64 = 8 << 20
+  private static let farWhereUnknown: Int64 = 24 << 20
 
   /// The size, a multiple of 4, whether the last level is near, and 2 where the first is large; 0 until they are
   /// known.
@@ -35,14 +40,14 @@ struct Caches {
     var value = known.load(ordering: .relaxed)
     if value == 0 { value = find() }
     return Caches(
-      smallestStreamed: value & ~3, isLastNear: value & 1 != 0,
+      smallestFar: value & ~3, isLastNear: value & 1 != 0,
       bytesPerGroup: value & 2 != 0 ? 32 << 10 : 12 << 10)
   }
 
   @inline(never) private static func find() -> Int64 {
     let found = ln_cache_sizes()
     let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
-    var value = size == 0 ? streamedWhereUnknown : max(size, neverStreamed) & ~3
+    var value = size == 0 ? farWhereUnknown : max(size, neverFar) & ~3
     value += Int64(found.last_is_near) + (found.first >= 48 << 10 ? 2 : 0)
     known.store(value, ordering: .relaxed)
     return value

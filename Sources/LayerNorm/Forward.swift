@@ -28,7 +28,7 @@ struct ForwardPlan {
       fetches: Caches.current.isLastNear ? 0 : 1,
       stores_ahead: arguments.addsToX || !Caches.current.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
-      streams: ForwardPlan.streams(arguments, caches) ? 1 : 0,
+      streams: ForwardPlan.streams(arguments, of: tensors, caches) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
@@ -92,9 +92,12 @@ struct ForwardPlan {
   /// Fewer rows than this are not worth converting weight and bias for.
   private static let fewRows: Int64 = 16
 
-  private static func streams(_ arguments: ForwardArguments, _ caches: Caches?) -> Bool {
+  private static func streams(
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+  ) -> Bool {
     guard let caches else { return false }
-    return arguments.norm.elements * arguments.y.dtype.size >= caches.smallestStreamed
+    return caches.streams(
+      arguments.norm.elements, outputOf: arguments.y.dtype.size, allOf: bytes)
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
@@ -108,7 +111,7 @@ struct ForwardPlan {
     }
     let row = arguments.norm.cols * arguments.y.dtype.size
     return (1024...8192).contains(row)
-      && (!streams(arguments, caches) || arguments.y.hasRowsOfVectors)
+      && (!streams(arguments, of: bytes, caches) || arguments.y.hasRowsOfVectors)
   }
 
   /// Whether later rows are asked for, where that is worth an instruction for each line: of a call that the last
