@@ -41,10 +41,12 @@ typedef struct shape {
   bool every_kind;
 } shape;
 
+/* Among them short rows in groups of up to 32, and rows of whole vectors in pairs and alone. */
 static const shape forward_shapes[] = {
     {3, 4095, true},  {3, 4096, true},    {3, 4097, true},   {2, 8192, true},
     {2, 10000, true}, {333, 1021, false}, {1030, 65, false}, {5, 1023, false},
-    {7, 33, false},   {17, 64, true},     {0, 0, false},
+    {7, 33, false},   {17, 64, true},     {37, 64, false},   {71, 48, false},   {11, 256, false},
+    {0, 0, false},
 };
 static const shape few_forward_shapes[] = {
     {3, 4097, true}, {2, 10000, false}, {333, 1021, false}, {7, 33, false}, {0, 0, false},
@@ -60,7 +62,8 @@ static const shape backward_shapes[] = {
 };
 
 /* Large enough for what depends on the caches: from 4 MiB in all on a row may be stored while the next is read,
- * from 16 or 24 MiB of output on stores may bypass them, with rows of whole vectors and others. */
+ * from 16 or 24 MiB in all on later rows may be asked for, from 16 MiB of output or 48 MiB in all on stores may
+ * bypass the caches, with rows of whole vectors and others. */
 static const struct {
   const char *op;
   layernorm_dtype dtype;
@@ -75,7 +78,11 @@ static const struct {
     {"layer_forward", LAYERNORM_BF16, 8200, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
     {"layer_add_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
+    {"layer_add_forward", LAYERNORM_BF16, 6200, 1024, 0, 1},
     {"layer_backward", LAYERNORM_F32, 4100, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 65400, 64, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 65600, 64, 0, 1},
+    {"layer_backward", LAYERNORM_BF16, 4300, 1024, 0, 1},
     {"layer_backward", LAYERNORM_BF16, 8200, 1024, 0, 1},
     {"layer_backward", LAYERNORM_F32, 6151, 1027, 0, 1},
 };
