@@ -52,8 +52,8 @@ import CShims
       let b = UsualRow(scalars, 1, isRounded: isRounded)
       let c = UsualRow(scalars, 2, isRounded: isRounded)
       let d = UsualRow(scalars, 3, isRounded: isRounded)
-      // Where registers hold them all; else each vector reads them again.
-      let areHeld = T.self == Half.self && LN_VECTORS_IN_REGISTERS >= 32
+      // As many as registers hold; each vector reads the others again.
+      let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
       let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
@@ -70,7 +70,10 @@ import CShims
         let numbers = ln_opaque(scalars).unsafelyUnwrapped
         /// A row, with its scalars where they are used.
         @inline(__always) func usual(_ held: UsualRow, _ row: Int) -> UsualRow {
-          areHeld ? held : UsualRow(numbers, row, isRounded: isRounded)
+          if areHeld && T.self == Half.self { return held }
+          return areHeld
+            ? UsualRow(numbers, row, held: held)
+            : UsualRow(numbers, row, isRounded: isRounded)
         }
         let weight = weight.load(column)
         if T.isCoarse {
@@ -138,6 +141,13 @@ import CShims
       @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, isRounded: Bool) {
         self.isRounded = isRounded
         gradient = RowGradient(scalars.assumingMemoryBound(to: C.self) + row)
+      }
+
+      @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, held: UsualRow) {
+        isRounded = held.isRounded
+        gradient = RowGradient(
+          scalars.assumingMemoryBound(to: C.self) + row, held: held.gradient,
+          holdsSlope: T.isCoarse)
       }
 
       @inline(__always)

@@ -180,7 +180,7 @@ where A.Compute == T.Compute {
     _ outOfRange: UInt32
   ) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
-    let isFar = isFar && count &* MemoryLayout<T>.stride >= 512
+    let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let isNear = !isFar && work.pointee.streams == 0
     var index = 0
     while index < rows {

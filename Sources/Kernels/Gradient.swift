@@ -97,6 +97,17 @@ struct RowGradient<C: ComputeScalar> {
     slope = C.Vector(repeating: scalars[5 &* rowsPerChain])
   }
 
+  /// The same row, of which numbers that do not stay in registers are read where they are used.
+  @inline(__always) init(_ scalars: UnsafePointer<C>, held: RowGradient<C>, holdsSlope: Bool) {
+    let read = RowGradient(scalars)
+    center = held.center
+    rstd = held.rstd
+    offset = read.offset
+    rstdLow = read.rstdLow
+    meanOfG = held.meanOfG
+    slope = holdsSlope ? held.slope : read.slope
+  }
+
   /// dx, and x^, which times dy is what the columns give to dweight.
   ///
   /// - Parameters:

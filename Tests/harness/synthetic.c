@@ -43,10 +43,9 @@ typedef struct shape {
 
 /* Among them short rows in groups of up to 32, and rows of whole vectors in pairs and alone. */
 static const shape forward_shapes[] = {
-    {3, 4095, true},  {3, 4096, true},    {3, 4097, true},   {2, 8192, true},
-    {2, 10000, true}, {333, 1021, false}, {1030, 65, false}, {5, 1023, false},
-    {7, 33, false},   {17, 64, true},     {37, 64, false},   {71, 48, false},   {11, 256, false},
-    {0, 0, false},
+    {3, 4095, true},    {3, 4096, true},   {3, 4097, true},  {2, 8192, true}, {2, 10000, true},
+    {333, 1021, false}, {1030, 65, false}, {5, 1023, false}, {7, 33, false},  {17, 64, true},
+    {37, 64, false},    {71, 48, false},   {11, 256, false}, {0, 0, false},
 };
 static const shape few_forward_shapes[] = {
     {3, 4097, true}, {2, 10000, false}, {333, 1021, false}, {7, 33, false}, {0, 0, false},
