@@ -17,16 +17,17 @@ struct ForwardPlan {
     let x = arguments.x
     let y = arguments.y
     let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
+    let machine = Caches.current
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
-      bytes_per_group: Caches.current.bytesPerGroup, centers: norm.centers ? 1 : 0,
+      bytes_per_group: machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
-      fetches: Caches.current.isLastNear ? 0 : 1,
-      stores_ahead: arguments.addsToX || !Caches.current.isLastNear ? 0 : 2048,
+      fetches: machine.isLastNear ? 0 : 1,
+      stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
       streams: ForwardPlan.streams(arguments, of: tensors, caches) ? 1 : 0,
       x: x.kernelRows,

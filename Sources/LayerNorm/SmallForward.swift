@@ -41,11 +41,13 @@ enum SmallForward {
       ln_rows(
         data: UnsafeMutableRawPointer(mutating: pointer), row_stride: args.cols, batch_stride: 0)
     }
+    let caches = Caches.current
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
-      bytes_per_group: Caches.current.bytesPerGroup,
+      bytes_per_group: caches.bytesPerGroup,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
-      rounds_rstd: 0, is_far: 0, fetches: 0, stores_ahead: 0, is_piped: 0, streams: 0,
+      rounds_rstd: 0, is_far: 0, fetches: caches.isLastNear ? 0 : 1, stores_ahead: 0, is_piped: 0,
+      streams: 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
