@@ -117,8 +117,7 @@ struct BackwardPlan {
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each
         // line, and gain earlier.
         let isFar = caches.isFar(norm.elements, of: size == 2 ? bytes : bytes / 2 * 3)
-        readsAhead =
-          streams ? row <= (size == 2 ? 8192 : 4096) : isFar && (256...16384).contains(row)
+        readsAhead = (streams || isFar) && (256...16384).contains(row)
         writesAhead = readsAhead && !streams
       } else {
         // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too

@@ -18,11 +18,12 @@ struct ForwardPlan {
     let y = arguments.y
     let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
     let machine = Caches.current
+    let isFar = machine.isFar(norm.elements, of: tensors)
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
-      bytes_per_group: machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
+      bytes_per_group: isFar ? 0 : machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
