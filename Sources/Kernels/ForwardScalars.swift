@@ -1,0 +1,91 @@
+import CShims
+
+extension Norm {
+  /// Finds, and writes where it is wanted, the statistics of at most `rowsPerChain` rows; gives those that do not
+  /// fit C's range, or are not finite, as bits.
+  @inline(never)
+  static func findScalars<T: Element>(
+    _ work: UnsafePointer<ln_forward_work>, _ x: BatchRows<T>, _ first: Int, of firstInCall: Int,
+    rows: Int, _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int,
+    _ reciprocalCount: T.Compute.Wide, into scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
+  ) -> UInt32 {
+    let moments = Moments<T.Compute>(
+      Self.self, rows: rows, count: count, reciprocalCount: reciprocalCount, sums: sums
+    ) { Row<T, T.Compute>(x[first &+ $0]) }
+    return writeScalars(
+      Self.self, work, firstInCall, rows: rows, moments, rounds: roundsRstd(T.self, work),
+      into: scalars)
+  }
+}
+
+@inline(never)
+private func writeScalars<N: Norm, C: ComputeScalar>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int,
+  _ moments: Moments<C>, rounds: Bool, into scalars: UnsafeMutablePointer<RowScalars<C>>
+) -> UInt32 {
+  let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot
+  if N.centers { write(moments.mean.narrow, to: work.pointee.mean, first, rows) }
+  write(rstd.narrow, to: work.pointee.rstd, first, rows)
+  scalars.pointee = RowScalars(N.self, moments, rstd: rstd, rounds: rounds)
+  return moments.needsScaling(eps: work.pointee.eps).bits(rows: rows)
+}
+
+/// A row whose sums do not fit the range of its compute type, or that is not finite.
+@inline(never)
+func normalizeScaled(
+  _ work: UnsafePointer<ln_forward_work>, _ x: AnyRow, into y: AnyRow, row: Int,
+  weight: AnyRow?, bias: AnyRow?, rounds: Bool, isDouble: Bool
+) {
+  let count = Int(work.pointee.cols)
+  let centers = work.pointee.centers != 0
+  let scaled =
+    centers
+    ? ScaledMoments(LayerNorm.self, x, count: count, eps: work.pointee.eps)
+    : ScaledMoments(RMSNorm.self, x, count: count, eps: work.pointee.eps)
+  func write(_ value: Double, to statistics: UnsafeMutableRawPointer?) {
+    if isDouble {
+      statistics?.assumingMemoryBound(to: Double.self)[row] = value
+    } else {
+      statistics?.assumingMemoryBound(to: Float.self)[row] = Float(value)
+    }
+  }
+  if centers { write(scaled.unscaledMean, to: work.pointee.mean) }
+  write(scaled.unscaledRstd, to: work.pointee.rstd)
+  let affine = AnyAffine(
+    weight: Weight(weight, offset: work.pointee.weight_offset), bias: bias)
+  var scalars =
+    centers
+    ? RowScalars(LayerNorm.self, scaled.moments, rstd: scaled.factor, rounds: rounds)
+    : RowScalars(RMSNorm.self, scaled.moments, rstd: scaled.factor, rounds: rounds)
+  let normalization = withUnsafePointer(to: &scalars) {
+    Normalization(LayerNorm.self, affine, RowScalars.Vectors($0, row: 0))
+  }
+  let ada = AdaFactor<Double>(work)
+  /// Of the columns before `end`. AdaNorm has no weight and no bias.
+  func normalized(endingAt end: Int) -> SIMD8<Double> {
+    let y = normalization.normalized(scaled.row, endingAt: end)
+    return work.pointee.ada_scale != 0 ? ada.apply(y) : y
+  }
+  let last = normalized(endingAt: count)
+  var end = 8
+  while end <= count {
+    y.store(normalized(endingAt: end), endingAt: end)
+    end &+= 8
+  }
+  if count % 8 != 0 { y.store(last, endingAt: count) }
+}
+
+/// The same whether a row of 16-bit elements has a kernel of its own or was converted first.
+@inline(__always)
+func roundsRstd<T: Element>(_: T.Type, _ work: UnsafePointer<ln_forward_work>) -> Bool {
+  T.isCoarse || work.pointee.rounds_rstd != 0
+}
+
+/// Writes the statistics of the rows first ..< first + rows.
+@inline(__always)
+private func write<R: RowValues>(
+  _ values: R, to statistics: UnsafeMutableRawPointer?, _ first: Int, _ rows: Int
+) {
+  guard let statistics = statistics?.assumingMemoryBound(to: R.Scalar.self) else { return }
+  values.store(to: statistics + first, rows: rows)
+}
