@@ -17,13 +17,13 @@ typedef struct ln_forward_work {
   int64_t cols;
   int64_t rows_per_batch;
   double eps;
-  int64_t bytes_per_group; /* of x, of rows that go through both passes together */
+  int64_t bytes_per_group; /* of x, of rows that go through both passes together; 0: few */
   int32_t centers;         /* LayerNorm; else RMSNorm */
   double weight_offset;    /* added to each element of weight: -0.0 or 1 */
   int32_t rounds_rstd;     /* rstd is used rounded, as where y has a 16-bit type */
-  int32_t is_far;       /* rows come from beyond the second-level cache: later ones are asked for */
-  int32_t fetches;      /* lines of x are asked for shortly before they are read */
-  int64_t stores_ahead; /* of far rows: bytes before it is stored to, a line of y is asked for */
+  int32_t is_far;          /* rows come from beyond the caches: later ones are asked for */
+  int32_t fetches;         /* lines of x are asked for shortly before they are read */
+  int64_t stores_ahead;    /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t is_piped; /* each row is stored while the next is read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;

@@ -38,10 +38,7 @@ func normalizeScaled(
 ) {
   let count = Int(work.pointee.cols)
   let centers = work.pointee.centers != 0
-  let scaled =
-    centers
-    ? ScaledMoments(LayerNorm.self, x, count: count, eps: work.pointee.eps)
-    : ScaledMoments(RMSNorm.self, x, count: count, eps: work.pointee.eps)
+  let scaled = ScaledMoments(x, count: count, eps: work.pointee.eps, centers: centers)
   func write(_ value: Double, to statistics: UnsafeMutableRawPointer?) {
     if isDouble {
       statistics?.assumingMemoryBound(to: Double.self)[row] = value

@@ -16,10 +16,7 @@ struct ScaledBackward<C: ComputeScalar> {
   @inline(never) func run(givenRstd: Double) {
     let count = Int(work.pointee.cols)
     let centers = work.pointee.centers != 0
-    let scaled =
-      centers
-      ? ScaledMoments(LayerNorm.self, x, count: count, eps: work.pointee.eps)
-      : ScaledMoments(RMSNorm.self, x, count: count, eps: work.pointee.eps)
+    let scaled = ScaledMoments(x, count: count, eps: work.pointee.eps, centers: centers)
     // For a constant row with eps 0, as in forward: x^ is 0, and nothing flows back.
     var outerRstd = scaled.unscaledRstd == .infinity ? 0 : scaled.unscaledRstd
     var rstd = scaled.factor

@@ -10,7 +10,15 @@ struct ScaledMoments {
   let unscaledMean: Double
   let unscaledRstd: Double
 
-  init<N: Norm>(_: N.Type, _ elements: AnyRow, count: Int, eps: Double) {
+  /// - Parameter centers: of LayerNorm; else of RMSNorm.
+  @inline(__always) init(_ elements: AnyRow, count: Int, eps: Double, centers: Bool) {
+    self =
+      centers
+      ? Self(LayerNorm.self, elements, count: count, eps: eps)
+      : Self(RMSNorm.self, elements, count: count, eps: eps)
+  }
+
+  private init<N: Norm>(_: N.Type, _ elements: AnyRow, count: Int, eps: Double) {
     let range = Range(N.self, elements, count)
     guard range.isFinite else {
       row = ScaledRow(row: elements, scale: 1)
