@@ -103,6 +103,8 @@ LN_INLINE ln_double8 ln_interleave_high8(ln_double8 a, ln_double8 b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
+LN_INLINE ln_float16 ln_negated16(ln_float16 v) { return -v; }
+LN_INLINE ln_double8 ln_negated8(ln_double8 v) { return -v; }
 LN_INLINE ln_double8 ln_sqrt8(ln_double8 v) { return __builtin_elementwise_sqrt(v); }
 LN_INLINE ln_double8 ln_magnitude8(ln_double8 v) { return __builtin_elementwise_abs(v); }
 LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
@@ -230,7 +232,8 @@ LN_INLINE ln_float16 ln_load_bf16(const void *p) {
 #endif
 }
 
-/* Rounds to nearest, ties to even; a NaN becomes the default one. The lower halves hold anything. */
+/* Rounds to nearest, ties to even; a NaN becomes the default one, or one with all bits set. The lower halves hold
+ * anything. */
 LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
   ln_uint16 u = (ln_uint16)f;
 #if defined(__AVX512BW__)
@@ -242,8 +245,9 @@ LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
   return (ln_uint16)_mm512_mask_add_epi32(_mm512_add_epi32((__m512i)u, _mm512_set1_epi32(0x7fff)),
                                           is_odd, (__m512i)u, _mm512_set1_epi32(0x8000));
 #else
-  ln_uint16 default_nan = 0xffc00000;
-  return f != f ? default_nan : u + 0x7fff + ((u >> 16) & 1);
+  /* Comparisons where there might be a shift, which some CPUs have one narrow unit for. */
+  ln_uint16 is_even = (ln_uint16)((u & 0x10000) == 0);
+  return (u + 0x8000 + is_even) | (ln_uint16)(f != f);
 #endif
 }
 
@@ -254,6 +258,16 @@ LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
       _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
                        17, 15, 13, 11, 9, 7, 5, 3, 1);
   return (ln_ushort16)_mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_words, (__m512i)u));
+#elif defined(__AVX2__)
+  /* Those of one lane where those of the other have zeros. */
+  const __m256i words =
+      _mm256_setr_epi8(2, 3, 6, 7, 10, 11, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                       -1, -1, -1, -1, 2, 3, 6, 7, 10, 11, 14, 15);
+  __m256i low = _mm256_shuffle_epi8((__m256i)u.lo, words);
+  __m256i high = _mm256_shuffle_epi8((__m256i)u.hi, words);
+  return (ln_ushort16)_mm256_set_m128i(
+      _mm_or_si128(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)),
+      _mm_or_si128(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
 #else
   return __builtin_convertvector(u >> 16, ln_ushort16);
 #endif
@@ -282,6 +296,22 @@ LN_INLINE ln_float16 ln_from_f16(ln_ushort16 h) {
   special |= (ln_uint16)(magnitude > 0x7c00) & 0x400000;
   ln_int16 is_special = magnitude >= 0x7c00;
   return (ln_float16)(sign | (is_special ? special : finite));
+#endif
+}
+
+/* The same of 16 elements in memory. */
+LN_INLINE ln_float16 ln_load_f16(const void *p) {
+#if defined(__F16C__) && !defined(__AVX512F__)
+  /* AMD's first Zen takes longer where the conversion itself loads. */
+  __m128i low = _mm_loadu_si128((const __m128i *)p);
+  __m128i high = _mm_loadu_si128((const __m128i *)p + 1);
+  __asm__("" : "+x"(low), "+x"(high));
+  return __builtin_shufflevector((ln_float8)_mm256_cvtph_ps(low), (ln_float8)_mm256_cvtph_ps(high),
+                                 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  ln_ushort16 h;
+  memcpy(&h, p, sizeof h);
+  return ln_from_f16(h);
 #endif
 }
 

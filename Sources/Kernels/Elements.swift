@@ -211,6 +211,10 @@ struct Half: HalfElement {
   @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
     ln_to_f16(vector)
   }
+
+  @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
+    ln_load_f16(source)
+  }
 }
 
 /// bfloat16: the upper half of a float32.

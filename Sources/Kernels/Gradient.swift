@@ -222,13 +222,23 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     result.pointee.squares = squares.eight
   }
 
-  struct Lanes: EmptyInitializable {
+  struct Lanes: Accumulator {
     var g = Compute.Vector(repeating: -Compute.zero)
     var products = Compute.Vector(repeating: -Compute.zero)
     var deviations = Compute.Vector(repeating: -Compute.zero)
     var squares = Compute.Vector(repeating: -Compute.zero)
 
     @inline(__always) init() {}
+
+    @inline(__always) static func + (a: Lanes, b: Lanes) -> Lanes {
+      var sums = Lanes()
+      sums.g = a.g + b.g
+      sums.products = a.products + b.products
+      guard M.isFound else { return sums }
+      sums.deviations = a.deviations + b.deviations
+      sums.squares = a.squares + b.squares
+      return sums
+    }
   }
 
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
@@ -253,18 +263,17 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     lanes.squares = lanes.squares.adding(deviation, times: deviation)
   }
 
-  @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
-    g.add((a.g + b.g) + (c.g + d.g))
-    products.add((a.products + b.products) + (c.products + d.products))
+  @inline(__always) mutating func add(_ block: Lanes) {
+    g.add(block.g)
+    products.add(block.products)
     guard M.isFound else { return }
-    deviations.add((a.deviations + b.deviations) + (c.deviations + d.deviations))
-    squares.add((a.squares + b.squares) + (c.squares + d.squares))
+    deviations.add(block.deviations)
+    squares.add(block.squares)
   }
 
   @inline(__always) mutating func add(short count: Int) {
-    let zero = Lanes()
     var lanes = Lanes()
     add(last: count, of: count, to: &lanes)
-    add(lanes, zero, zero, zero)
+    add(lanes)
   }
 }

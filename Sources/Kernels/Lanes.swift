@@ -11,6 +11,8 @@ protocol ComputeVector {
   static func * (a: Self, b: Self) -> Self
   /// self + a * b, rounded once.
   func adding(_ a: Self, times b: Self) -> Self
+  /// self - a * b, rounded once.
+  func subtracting(_ a: Self, times b: Self) -> Self
   /// The last `count` lanes; zero in the others.
   func keepingLast(_ count: Int) -> Self
   /// Lanes of the lower halves of self and the other, in turn.
@@ -29,6 +31,9 @@ extension SIMD16<Float>: ComputeVector {
   @inline(__always) static var width: Int { 16 }
 
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma16(a, b, self) }
+  @inline(__always) func subtracting(_ a: Self, times b: Self) -> Self {
+    ln_fma16(ln_negated16(a), b, self)
+  }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low16(self, other)
   }
@@ -48,6 +53,9 @@ extension SIMD8<Double>: ComputeVector {
   @inline(__always) static var width: Int { 8 }
 
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma8(a, b, self) }
+  @inline(__always) func subtracting(_ a: Self, times b: Self) -> Self {
+    ln_fma8(ln_negated8(a), b, self)
+  }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low8(self, other)
   }

@@ -13,16 +13,18 @@ struct RowScalars<C: ComputeScalar> {
   @inline(__always)
   init<N: Norm>(_: N.Type, _ moments: Moments<C>, rstd: C.Wide, rounds: Bool) {
     let center = moments.center
-    self.center = center.narrow
     self.rstd = rstd.narrow
     rstdLow =
       rounds ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
     if N.centers {
+      self.center = center.narrow
       // Of a zero, the sign would depend on whether a product with rstdLow is added.
       let offset = C.Wide(((center - moments.mean) * rstd).narrow)
       self.offset = (offset + C.Wide(repeating: 0)).narrow
     } else {
-      // Added to a product it changes no bit, so the formula with a mean serves too.
+      // From -0, x is subtracted without loss of its sign, and -0 added to a product changes no bit, so the formula
+      // with a mean serves too.
+      self.center = C.Rows(repeating: -C.zero)
       offset = C.Rows(repeating: -C.zero)
     }
   }
@@ -75,15 +77,15 @@ struct Normalization<N: Norm, A: Affine> {
 
   /// - Parameter isCoarse: whether rstdLow is zero, and left out.
   @inline(__always) private func normalize(_ x: C.Vector, isCoarse: Bool) -> C.Vector {
-    let deviation = N.centers ? x - scalars.center : x
-    if isCoarse {
-      return N.centers
-        ? scalars.offset.adding(deviation, times: scalars.rstd) : deviation * scalars.rstd
+    guard N.centers else {
+      return isCoarse
+        ? x * scalars.rstd : (x * scalars.rstdLow).adding(x, times: scalars.rstd)
     }
+    // Subtracted from what is in a register, x may stay in memory.
+    let negative = scalars.center - x
     let low =
-      N.centers
-      ? scalars.offset.adding(deviation, times: scalars.rstdLow) : deviation * scalars.rstdLow
-    return low.adding(deviation, times: scalars.rstd)
+      isCoarse ? scalars.offset : scalars.offset.subtracting(negative, times: scalars.rstdLow)
+    return low.subtracting(negative, times: scalars.rstd)
   }
 
   /// The columns before `end`, as many as a vector holds; see `RowSource.loadLast`.

@@ -6,8 +6,7 @@ import CShims
 protocol RowReduction {
   typealias Compute = Source.Compute
   associatedtype Source: RowSource
-  /// One accumulator: a vector of each sum. At first -0, to which anything can be added without an operation.
-  associatedtype Lanes: EmptyInitializable
+  associatedtype Lanes: Accumulator
 
   /// How many vectors an accumulator has.
   static var sumsPerAccumulator: Int { get }
@@ -18,16 +17,19 @@ protocol RowReduction {
   func add(_ index: Int, to lanes: inout Lanes)
   /// Adds the last `tail` < width columns of a row of `count` >= width.
   func add(last tail: Int, of count: Int, to lanes: inout Lanes)
-  /// Joins the accumulators of a block and moves them to twice the precision.
-  mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes)
+  /// Moves the sums of a block to twice the precision.
+  mutating func add(_ block: Lanes)
   /// Adds a row of `count` < width columns.
   mutating func add(short count: Int)
   /// Asks for the columns index ..< index + 4 * width.
   func fetch(_ index: Int)
 }
 
-protocol EmptyInitializable {
+/// A vector of each sum.
+protocol Accumulator {
+  /// -0, to which anything can be added without an operation.
   init()
+  static func + (a: Self, b: Self) -> Self
 }
 
 /// How many vectors are added up lane by lane, 16 to a lane, before the sums move to twice the
@@ -60,86 +62,104 @@ extension RowReduction {
     add(width, to: &b)
     add(2 &* width, to: &c)
     add(3 &* width, to: &d)
-    add(a, b, c, d)
+    add((a + b) + (c + d))
   }
 
   @inline(__always) mutating func reduce(_ count: Int) {
-    let width = Self.width
     let wholeEnd = Compute.Vector.whole(count)
     guard wholeEnd > 0 else {
       add(short: count)
       return
     }
-    var index = 0
+    var begin = 0
     repeat {
-      var a = Lanes()
-      var b = Lanes()
-      var c = Lanes()
-      var d = Lanes()
-      let blockEnd = min(index &+ vectorsPerBlock &* width, wholeEnd)
-      if !Self.isCompact && !Self.fitsRegisters {
-        if Self.sumsPerAccumulator == 4 {
-          a = everyFourth(index, before: blockEnd)
-          b = everyFourth(index &+ width, before: blockEnd)
-          c = everyFourth(index &+ 2 &* width, before: blockEnd)
-          d = everyFourth(index &+ 3 &* width, before: blockEnd)
-        } else {
-          (a, b) = twoOfFour(index, before: blockEnd)
-          (c, d) = twoOfFour(index &+ 2 &* width, before: blockEnd)
-        }
-        // As the loop below would leave them.
-        var rest = (blockEnd &- index) & (3 &* width)
-        while rest > 0 {
-          (a, b, c, d) = (b, c, d, a)
-          rest &-= width
-        }
-        index = blockEnd
-      } else if !Self.isCompact {
-        while index &+ 4 &* width <= blockEnd {
-          // The hardware fetches lines, and loads that straddle two wait for both.
-          fetch(index &+ 12 &* width)
-          add(index, to: &a)
-          add(index &+ width, to: &b)
-          add(index &+ 2 &* width, to: &c)
-          add(index &+ 3 &* width, to: &d)
-          index &+= 4 &* width
-        }
-      }
-      while index &+ width <= blockEnd {
-        add(index, to: &a)
-        (a, b, c, d) = (b, c, d, a)
-        index &+= width
-      }
-      if index == wholeEnd && wholeEnd < count {
-        add(last: count &- wholeEnd, of: count, to: &d)
-      }
-      add(a, b, c, d)
-    } while index < wholeEnd
+      let end = min(begin &+ vectorsPerBlock &* Self.width, wholeEnd)
+      let tail = end == wholeEnd ? count &- end : 0
+      add(
+        Self.isCompact || Self.fitsRegisters
+          ? total(begin, end, tail: tail, of: count) : totalOfPairs(begin, end, tail: tail, of: count))
+      begin = end
+    } while begin < wholeEnd
   }
 
+  /// - Parameter tail: how many columns there are after those of the block's vectors.
   @inline(__always)
-  private func twoOfFour(_ begin: Int, before end: Int) -> (Lanes, Lanes) {
+  private func total(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
     let width = Self.width
     var a = Lanes()
     var b = Lanes()
+    var c = Lanes()
+    var d = Lanes()
     var index = begin
-    while index &+ width < end {
-      add(index, to: &a)
-      add(index &+ width, to: &b)
-      index &+= 4 &* width
+    if !Self.isCompact {
+      while index &+ 4 &* width <= end {
+        // The hardware fetches lines, and loads that straddle two wait for both.
+        fetch(index &+ 12 &* width)
+        add(index, to: &a)
+        add(index &+ width, to: &b)
+        add(index &+ 2 &* width, to: &c)
+        add(index &+ 3 &* width, to: &d)
+        index &+= 4 &* width
+      }
     }
-    if index < end { add(index, to: &a) }
-    return (a, b)
+    while index < end {
+      add(index, to: &a)
+      (a, b, c, d) = (b, c, d, a)
+      index &+= width
+    }
+    if tail > 0 { add(last: tail, of: count, to: &d) }
+    return (a + b) + (c + d)
   }
 
-  /// The accumulator of a vector of columns and of every fourth after it.
-  @inline(__always) private func everyFourth(_ begin: Int, before end: Int) -> Lanes {
-    var lanes = Lanes()
+  /// The same where registers hold two accumulators or one. The last vectors have moved them on there: the first
+  /// is the one after the last vector's.
+  @inline(__always)
+  private func totalOfPairs(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+    let width = Self.width
+    var number = (end &- begin) / width
+    var total = Lanes()
+    var left = 2
+    repeat {
+      left &-= 1
+      let first = begin &+ (number & 3) &* width
+      let second = begin &+ ((number &+ 1) & 3) &* width
+      var (a, b) = (Lanes(), Lanes())
+      if Self.sumsPerAccumulator > 2 {
+        addEveryFourth(first, before: end, to: &a)
+        addEveryFourth(second, before: end, to: &b)
+      } else {
+        addEveryFourth(first, to: &a, second, to: &b, before: end)
+      }
+      if left == 0 && tail > 0 { add(last: tail, of: count, to: &b) }
+      total = total + (a + b)
+      number &+= 2
+    } while left > 0
+    return total
+  }
+
+  /// A vector of columns and every fourth after it.
+  @inline(__always)
+  private func addEveryFourth(_ begin: Int, before end: Int, to lanes: inout Lanes) {
     var index = begin
     while index < end {
       add(index, to: &lanes)
       index &+= 4 &* Self.width
     }
-    return lanes
+  }
+
+  @inline(__always)
+  private func addEveryFourth(
+    _ first: Int, to a: inout Lanes, _ second: Int, to b: inout Lanes, before end: Int
+  ) {
+    var first = first
+    var second = second
+    while max(first, second) < end {
+      add(first, to: &a)
+      add(second, to: &b)
+      first &+= 4 &* Self.width
+      second &+= 4 &* Self.width
+    }
+    addEveryFourth(first, before: end, to: &a)
+    addEveryFourth(second, before: end, to: &b)
   }
 }

@@ -212,11 +212,18 @@ where D.Compute == S.Compute {
     result.pointee.squares = squares.eight
   }
 
-  struct Lanes: EmptyInitializable {
+  struct Lanes: Accumulator {
     var sum = Compute.Vector(repeating: -Compute.zero)
     var squares = Compute.Vector(repeating: -Compute.zero)
 
     @inline(__always) init() {}
+
+    @inline(__always) static func + (a: Lanes, b: Lanes) -> Lanes {
+      var sums = Lanes()
+      if N.centers { sums.sum = a.sum + b.sum }
+      sums.squares = a.squares + b.squares
+      return sums
+    }
   }
 
   @inline(__always) private func deviation(_ x: Compute.Vector) -> Compute.Vector {
@@ -240,9 +247,9 @@ where D.Compute == S.Compute {
     lanes.squares = lanes.squares.adding(deviation, times: deviation)
   }
 
-  @inline(__always) mutating func add(_ a: Lanes, _ b: Lanes, _ c: Lanes, _ d: Lanes) {
-    if N.centers { sum.add((a.sum + b.sum) + (c.sum + d.sum)) }
-    squares.add((a.squares + b.squares) + (c.squares + d.squares))
+  @inline(__always) mutating func add(_ block: Lanes) {
+    if N.centers { sum.add(block.sum) }
+    squares.add(block.squares)
   }
 
   /// Few elements, so that their roundings do not average out: sums and squares are exact in twice the
