@@ -17,7 +17,6 @@ func add<C: ComputeScalar & Element>(
 struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   typealias T = X.Stored
   typealias Compute = T.Compute
-  @inline(__always) static var isStored: Bool { true }
 
   let x: X
   let bias: Row<T, Compute>?

@@ -298,7 +298,6 @@ where A.Compute == T.Compute {
   private struct PipedRow<N: Norm, T: Element, A: Affine>: RowSource
   where A.Compute == T.Compute {
     typealias Compute = T.Compute
-    @inline(__always) static var isStored: Bool { true }
 
     private let row: Row<T, Compute>
     private let before: Row<T, Compute>
@@ -369,7 +368,6 @@ private func add<N: Norm, T: Element>(
   _ residual: UnsafeMutablePointer<T>?, into sum: UnsafeMutablePointer<T>,
   _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
 ) {
-  let x = Row<T, T.Compute>(x)
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
   #if !LAYERNORM_COMPACT
@@ -378,26 +376,39 @@ private func add<N: Norm, T: Element>(
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
         FarRow(elements, ahead: ahead &* Int(rows.row_stride))
       }
-      let added = AddedRow(
-        x: far(x.elements, work.pointee.x), bias: bias,
-        residual: residual.map { far($0, work.pointee.residual) }, sum: sum)
-      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
+      reduce(
+        N.self,
+        AddedRow(
+          x: far(x, work.pointee.x), bias: bias,
+          residual: residual.map { far($0, work.pointee.residual) }, sum: sum),
+        into: sums, count)
       return
     }
   #endif
-  let added = AddedRow(x: x, bias: bias, residual: residual.map { Row($0) }, sum: sum)
+  let added = AddedRow<Row<T, T.Compute>>(
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum)
   #if !LAYERNORM_COMPACT
     if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
       reduceFour(N.self, added, into: sums)
       return
     }
-    if T.Compute.hasShortRows {
+  #endif
+  reduce(N.self, added, into: sums, count)
+}
+
+/// Writes the sums x + residual, and takes theirs.
+@inline(__always)
+private func reduce<N: Norm, S: StoredRow>(
+  _: N.Type, _ added: AddedRow<S>, into sums: UnsafeMutablePointer<RowSums<S.Compute>>, _ count: Int
+) {
+  #if !LAYERNORM_COMPACT
+    if S.Compute.hasShortRows && registersHold(accumulatorsOf: N.sums) {
       reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
       return
     }
   #endif
-  // Float64 has so much to do that a pass more would not tell.
   added.store(count)
   reduce(
-    NormOfSums<N>.self, Row<T, T.Compute>(sum), around: NoShift(), count: count, into: sums)
+    NormOfSums<N>.self, Row<S.Stored, S.Compute>(added.sum), around: NoShift(), count: count,
+    into: sums)
 }

@@ -37,6 +37,11 @@ protocol Accumulator {
 /// cost several units in the last place.
 @inline(__always) private var vectorsPerBlock: Int { 64 }
 
+/// Whether registers hold the four accumulators with something to spare.
+@inline(__always) func registersHold(accumulatorsOf vectors: Int) -> Bool {
+  4 &* vectors < Int(LN_VECTORS_IN_REGISTERS)
+}
+
 extension RowReduction {
   @inline(__always) func fetch(_: Int) {}
 
@@ -46,10 +51,6 @@ extension RowReduction {
     @inline(__always) static var isCompact: Bool { Source.isRare }
   #endif
   @inline(__always) static var width: Int { Compute.Vector.width }
-  /// With something to spare; or the order in which columns are read matters more.
-  @inline(__always) private static var fitsRegisters: Bool {
-    4 &* sumsPerAccumulator < Int(LN_VECTORS_IN_REGISTERS) || Source.isStored
-  }
 
   /// The same of a row of four vectors, which is what `reduce` does of them.
   @inline(__always) mutating func reduceFour() {
@@ -76,7 +77,7 @@ extension RowReduction {
       let end = min(begin &+ vectorsPerBlock &* Self.width, wholeEnd)
       let tail = end == wholeEnd ? count &- end : 0
       add(
-        Self.isCompact || Self.fitsRegisters
+        Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator)
           ? total(begin, end, tail: tail, of: count) : totalOfPairs(begin, end, tail: tail, of: count))
       begin = end
     } while begin < wholeEnd

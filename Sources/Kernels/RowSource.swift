@@ -6,8 +6,6 @@ protocol RowSource {
 
   /// Rows that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
-  /// Whether to read is to write as well: best done from the first column to the last.
-  static var isStored: Bool { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
@@ -23,7 +21,6 @@ protocol RowSource {
 extension RowSource {
   @inline(__always) func fetch(_: Int) {}
   @inline(__always) static var isRare: Bool { false }
-  @inline(__always) static var isStored: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {

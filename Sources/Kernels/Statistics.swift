@@ -6,6 +6,11 @@ protocol Norm {
   static var centers: Bool { get }
 }
 
+extension Norm {
+  /// How many sums of a row its statistics are made of.
+  @inline(__always) static var sums: Int { centers ? 2 : 1 }
+}
+
 enum LayerNorm: Norm {
   @inline(__always) static var centers: Bool { true }
 }
@@ -193,7 +198,7 @@ private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
 where D.Compute == S.Compute {
   typealias Source = S
 
-  @inline(__always) static var sumsPerAccumulator: Int { N.centers ? 2 : 1 }
+  @inline(__always) static var sumsPerAccumulator: Int { N.sums }
 
   let row: S
   let shift: D

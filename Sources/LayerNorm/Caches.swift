@@ -32,8 +32,7 @@ struct Caches {
   private static let neverFar: Int64 = 8 << 20
   private static let farWhereUnknown: Int64 = 24 << 20
 
-  /// The size, a multiple of 4, whether the last level is near, and 2 where the first is large; 0 until they are
-  /// known.
+  /// The size, a multiple of 4, whether the last level is near, and 2 where groups are large; 0 until they are known.
   private static let known = Atomic<Int64>(0)
 
   static var current: Caches {
@@ -48,7 +47,7 @@ struct Caches {
     let found = ln_cache_sizes()
     let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
     var value = size == 0 ? farWhereUnknown : max(size, neverFar) & ~3
-    value += Int64(found.last_is_near) + (found.first >= 48 << 10 ? 2 : 0)
+    value += Int64(found.last_is_near) + (found.last_is_near != 0 || found.first >= 48 << 10 ? 2 : 0)
     known.store(value, ordering: .relaxed)
     return value
   }
