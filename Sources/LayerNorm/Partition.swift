@@ -56,6 +56,7 @@ struct Partition {
   func run(_ task: layernorm_task, _ context: UnsafeMutableRawPointer) {
     if parts == 1 {
       task(context, 0)
+      if threads > 1 { Pool.noteEndOfCall() }
     } else if let host {
       host.run(host.context, parts, task, context)
     } else {

@@ -47,15 +47,17 @@ struct Pool {
 
   /// In nanoseconds: the time that a small call takes and that workers watch after a call.
   private static let watch: Int64 = 100_000
-  /// When the pool was last done with a call, or asked whether one is worth it.
+  /// When the pool was last done with a call, or a thread with one that was not worth it.
   private static let lastCall = Atomic<Int64>(0)
 
   /// Whether calls follow one another so closely that workers are still awake, or that one woken for this
   /// call is for the next. To wake it takes as long as a small call.
   static func isWorthWaking() -> Bool {
-    let now = ln_nanoseconds()
-    return now - lastCall.exchange(now, ordering: .relaxed) < watch
+    ln_nanoseconds() - lastCall.load(ordering: .relaxed) < watch
   }
+
+  /// Of a call that was not worth it: the next one may be.
+  static func noteEndOfCall() { lastCall.store(ln_nanoseconds(), ordering: .relaxed) }
 
   // MARK: Running a job
 
@@ -73,7 +75,7 @@ struct Pool {
     task(context, 0)
     let own = 1 &+ pool.work(number, Seat(0, of: threads, count), task, context)
     pool.waitForWorkers(count &- own)
-    lastCall.store(ln_nanoseconds(), ordering: .relaxed)
+    noteEndOfCall()
     pool.taken.pointee.store(0, ordering: .releasing)
   }
 
