@@ -268,26 +268,31 @@ where A.Compute == T.Compute {
     ) {
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
-      let width = C.Vector.width
-      let a = affine.terms(at: 0)
-      let b = affine.terms(at: width)
-      let c = affine.terms(at: 2 &* width)
-      let d = affine.terms(at: 3 &* width)
+      let descends =
+        work.pointee.streams != 0 && looksLater(y[first], than: UnsafePointer(x[first]))
+      let begin = descends ? count &- C.Vector.width : 0
+      let step = descends ? 0 &- C.Vector.width : C.Vector.width
+      let a = affine.terms(at: begin)
+      let b = affine.terms(at: begin &+ step)
+      let c = affine.terms(at: begin &+ 2 &* step)
+      let d = affine.terms(at: begin &+ 3 &* step)
       let streams =
         work.pointee.streams != 0 && Normalization<N, A>.canStream(y[first], count: count)
       let asksAhead = !T.isCoarse && isFar && work.pointee.stores_ahead != 0 && !streams
-      for index in 0..<rows {
+      var index = descends ? rows &- 1 : 0
+      for _ in 0..<rows {
         let normalization = Normalization(
           N.self, affine, RowScalars.Vectors(group.scalars, row: index))
-        let x = Row<T, C>(x[first &+ index])
-        let y = y[first &+ index]
+        let x = Row<T, C>(x[first &+ index] + begin)
+        let y = y[first &+ index] + begin
         if asksAhead {
-          for vector in 0..<4 { ln_prefetch_write(y + (shortRowsAhead &+ vector &* width)) }
+          for vector in 0..<4 { ln_prefetch_write(y + (shortRowsAhead &+ vector &* step)) }
         }
         normalization(x, at: 0, a, into: y, streams: streams)
-        normalization(x, at: width, b, into: y, streams: streams)
-        normalization(x, at: 2 &* width, c, into: y, streams: streams)
-        normalization(x, at: 3 &* width, d, into: y, streams: streams)
+        normalization(x, at: step, b, into: y, streams: streams)
+        normalization(x, at: 2 &* step, c, into: y, streams: streams)
+        normalization(x, at: 3 &* step, d, into: y, streams: streams)
+        index &+= descends ? -1 : 1
       }
     }
   }

@@ -47,6 +47,14 @@ struct RowScalars<C: ComputeScalar> {
   }
 }
 
+/// Whether y begins a little after x, modulo 4 KB. CPUs tell addresses apart by their last twelve bits first: a load
+/// from x waits for a store to y that looks as if it were to its address. Those past the caches take long.
+@inline(__always)
+func looksLater<T>(_ y: UnsafeMutablePointer<T>, than x: UnsafePointer<T>) -> Bool {
+  let distance = (UInt(bitPattern: y) &- UInt(bitPattern: x)) & 4095
+  return distance != 0 && distance < 2048
+}
+
 /// Normalizes two rows into y: weight and bias are read once for both.
 @inline(__always)
 func normalizePair<N: Norm, A: Affine, T: Element>(
@@ -179,18 +187,23 @@ struct Normalization<N: Norm, A: Affine> {
 
   /// The same past the caches, for a y that is apart from x and too large to stay in them.
   @inline(__always)
-  func stream<S: RowSource, Y: Element>(
+  func stream<S: StoredRow, Y: Element>(
     _ row: S, count: Int, into y: UnsafeMutablePointer<Y>
-  ) where S.Compute == C {
+  ) where S.Compute == C, S.Stored == Y {
     let width = S.width
     var index = Self.misalignment(y)
     if index > 0 {
       let first = affine.apply(normalize(row.load(short: index), isCoarse: Y.isCoarse), last: index)
       storeShort(first, as: C.self, of: index, to: y)
     }
-    while index &+ width <= count {
+    let end = index &+ C.Vector.whole(count &- index)
+    let descends = looksLater(y, than: row.elements)
+    let step = descends ? 0 &- width : width
+    var column = descends ? end &- width : index
+    while index < end {
       C.stream(
-        affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
+        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column)
+      column &+= step
       index &+= width
     }
     if index < count {
