@@ -22,14 +22,13 @@ struct Caches {
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
   /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
-  /// read that finds part of it cached: where the last level is near, of a call that moves one and a half times as
-  /// much as that has; else of an output that is as large as what is far.
+  /// read that finds part of it cached: where the last level is near, of a call that moves five quarters of what
+  /// that has; else of an output that is as large as what is far.
   func streams(_ elements: Int64, outputOf size: Int64, allOf bytes: Int64) -> Bool {
-    elements >= (isLastNear ? 2 * smallestFar / bytes : smallestFar / size)
+    elements >= (isLastNear ? smallestFar / 3 * 5 / bytes : smallestFar / size)
   }
 
   private static let smallestLarge: Int64 = 4 << 20
-  private static let neverFar: Int64 = 8 << 20
   private static let farWhereUnknown: Int64 = 24 << 20
 
   /// The size, a multiple of 4, whether the last level is near, and 2 where groups are large; 0 until they are known.
@@ -46,7 +45,7 @@ struct Caches {
   @inline(never) private static func find() -> Int64 {
     let found = ln_cache_sizes()
     let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
-    var value = size == 0 ? farWhereUnknown : max(size, neverFar) & ~3
+    var value = size == 0 ? farWhereUnknown : size & ~3
     value += Int64(found.last_is_near) + (found.last_is_near != 0 || found.first >= 48 << 10 ? 2 : 0)
     known.store(value, ordering: .relaxed)
     return value
