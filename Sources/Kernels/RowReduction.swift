@@ -55,15 +55,13 @@ extension RowReduction {
   /// The same of a row of four vectors, which is what `reduce` does of them.
   @inline(__always) mutating func reduceFour() {
     let width = Self.width
-    var a = Lanes()
-    var b = Lanes()
-    var c = Lanes()
-    var d = Lanes()
-    add(0, to: &a)
-    add(width, to: &b)
-    add(2 &* width, to: &c)
-    add(3 &* width, to: &d)
-    add((a + b) + (c + d))
+    @inline(__always) func lanes(_ index: Int) -> Lanes {
+      var lanes = Lanes()
+      add(index, to: &lanes)
+      return lanes
+    }
+    let first = lanes(0) + lanes(width)
+    add(first + (lanes(2 &* width) + lanes(3 &* width)))
   }
 
   @inline(__always) mutating func reduce(_ count: Int) {
@@ -78,7 +76,7 @@ extension RowReduction {
       let tail = end == wholeEnd ? count &- end : 0
       add(
         Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator)
-          ? total(begin, end, tail: tail, of: count) : totalOfPairs(begin, end, tail: tail, of: count))
+          ? total(begin, end, tail: tail, of: count) : totalInTurn(begin, end, tail: tail, of: count))
       begin = end
     } while begin < wholeEnd
   }
@@ -115,27 +113,31 @@ extension RowReduction {
   /// The same where registers hold two accumulators or one. The last vectors have moved them on there: the first
   /// is the one after the last vector's.
   @inline(__always)
-  private func totalOfPairs(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+  private func totalInTurn(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
     let width = Self.width
-    var number = (end &- begin) / width
-    var total = Lanes()
-    var left = 2
-    repeat {
-      left &-= 1
-      let first = begin &+ (number & 3) &* width
-      let second = begin &+ ((number &+ 1) & 3) &* width
-      var (a, b) = (Lanes(), Lanes())
-      if Self.sumsPerAccumulator > 2 {
-        addEveryFourth(first, before: end, to: &a)
-        addEveryFourth(second, before: end, to: &b)
-      } else {
-        addEveryFourth(first, to: &a, second, to: &b, before: end)
-      }
-      if left == 0 && tail > 0 { add(last: tail, of: count, to: &b) }
-      total = total + (a + b)
-      number &+= 2
-    } while left > 0
-    return total
+    let atOnce = Self.sumsPerAccumulator > 2 ? 1 : 2
+    return withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
+      // A compiler would keep them in registers, and others in memory that are added to.
+      let sums = ln_opaque(memory.baseAddress).unsafelyUnwrapped.assumingMemoryBound(to: Lanes.self)
+      var number = (end &- begin) / width
+      var done = 0
+      repeat {
+        let first = begin &+ (number & 3) &* width
+        let second = begin &+ ((number &+ 1) & 3) &* width
+        var a = Lanes()
+        var b = Lanes()
+        if atOnce == 2 {
+          addEveryFourth(first, to: &a, second, to: &b, before: end)
+        } else {
+          addEveryFourth(first, before: end, to: &b)
+        }
+        number &+= atOnce
+        done &+= atOnce
+        if done == 4 && tail > 0 { add(last: tail, of: count, to: &b) }
+        sums[done &- atOnce] = atOnce == 2 ? a + b : b
+      } while done < 4
+      return atOnce == 2 ? sums[0] + sums[2] : (sums[0] + sums[1]) + (sums[2] + sums[3])
+    }
   }
 
   /// A vector of columns and every fourth after it.
