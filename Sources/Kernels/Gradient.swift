@@ -119,9 +119,10 @@ struct RowGradient<C: ComputeScalar> {
     _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, outerRstd: C.Vector? = nil,
     isFlat: Bool = false, isRounded: Bool = false
   ) -> (dx: C.Vector, normalized: C.Vector) {
-    let deviation = x - center
-    let low = isRounded ? offset : offset.adding(deviation, times: rstdLow)
-    let normalized = low.adding(deviation, times: rstd)
+    // Subtracted from what is in a register, x may stay in memory.
+    let negative = center - x
+    let low = isRounded ? offset : offset.subtracting(negative, times: rstdLow)
+    let normalized = low.subtracting(negative, times: rstd)
     let centered = dy * weight - meanOfG
     let projected = isFlat ? centered : centered.adding(normalized, times: slope)
     return (projected * (outerRstd ?? rstd), normalized)
@@ -244,23 +245,23 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     let dy = dy.load(index)
     let x = x.load(index)
-    add(dy * weight.load(index), x - center, to: &lanes)
+    add(dy * weight.load(index), center - x, to: &lanes)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
     let dy = dy.loadLast(of: count)
     let x = x.loadLast(of: count)
     let g = dy * weight.loadLast(of: count)
-    add(g.keepingLast(tail), (x - center).keepingLast(tail), to: &lanes)
+    add(g.keepingLast(tail), (center - x).keepingLast(tail), to: &lanes)
   }
 
   @inline(__always)
-  private func add(_ g: Compute.Vector, _ deviation: Compute.Vector, to lanes: inout Lanes) {
+  private func add(_ g: Compute.Vector, _ negative: Compute.Vector, to lanes: inout Lanes) {
     lanes.g = lanes.g + g
-    lanes.products = lanes.products.adding(g, times: deviation)
+    lanes.products = lanes.products.subtracting(g, times: negative)
     guard M.isFound else { return }
-    lanes.deviations = lanes.deviations + deviation
-    lanes.squares = lanes.squares.adding(deviation, times: deviation)
+    lanes.deviations = lanes.deviations - negative
+    lanes.squares = lanes.squares.adding(negative, times: negative)
   }
 
   @inline(__always) mutating func add(_ block: Lanes) {
