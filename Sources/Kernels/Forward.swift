@@ -108,8 +108,11 @@ where A.Compute == T.Compute {
     // Of short rows more: while the chain of some goes on, there are others to read.
     let chains =
       C.hasShortRows ? min(C.bytesPerGroup / rowBytes / rowsPerChain, Group<T>.mostChains) : 0
+    // Where sums are written as they are read, more rows were slower.
+    let isLarge = !adds || LN_VECTORS_IN_REGISTERS <= 8
     let fitting =
-      (adds ? C.bytesPerGroup : max(C.bytesPerGroup, Int(work.pointee.bytes_per_group))) / rowBytes
+      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
+      / rowBytes
     let size = chains >= 2 ? chains &* rowsPerChain : max(1, min(rowsPerChain, fitting))
     var row = 0
     while row < rows {
@@ -186,19 +189,17 @@ where A.Compute == T.Compute {
     while index < rows {
       let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
       let into = tensors.pointee.y[first &+ index]
-      let normalization = Normalization(
-        N.self, affine, RowScalars.Vectors(group.scalars, row: index))
       if isNear && rows &- index >= 2 && outOfRange >> UInt32(index) & 3 == 0 {
         let next = tensors.pointee.y[first &+ index &+ 1]
         if Normalization<N, A>.canPair(into, count: count)
           && Normalization<N, A>.canPair(next, count: count)
         {
-          normalizePair(
-            affine, normalization,
-            Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: index &+ 1)),
-            (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1])),
-            into: (into, next),
-            count: count)
+          let x = (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1]))
+          if N.centers && hasCenterZero(group.scalars, index) && hasCenterZero(group.scalars, index &+ 1) {
+            normalizePair(LayerNormAroundZero.self, group, index, x, into: (into, next))
+          } else {
+            normalizePair(N.self, group, index, x, into: (into, next))
+          }
           index &+= 2
           continue
         }
@@ -214,15 +215,32 @@ where A.Compute == T.Compute {
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
-        normalization.stream(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
+        normalization(group, index).stream(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else if isFar {
-        normalization(
+        normalization(group, index)(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into,
           storesAhead: work.pointee.stores_ahead)
       } else {
-        normalization(x, count: count, into: into)
+        normalization(group, index)(x, count: count, into: into)
       }
     }
+  }
+
+  @inline(__always)
+  private func normalization(_ group: Group<T>, _ row: Int) -> Normalization<N, A> {
+    Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: row))
+  }
+
+  /// Two rows of a group.
+  @inline(__always)
+  private func normalizePair<M: Norm>(
+    _: M.Type, _ group: Group<T>, _ row: Int, _ x: (UnsafePointer<T>, UnsafePointer<T>),
+    into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>)
+  ) {
+    func normalization(_ row: Int) -> Normalization<M, A> {
+      Normalization(M.self, affine, RowScalars.Vectors(group.scalars, row: row))
+    }
+    normalizeRows(affine, normalization(row), normalization(row &+ 1), x, into: y, count: count)
   }
 }
 

@@ -72,7 +72,7 @@ extension SIMD8<Double>: ComputeVector {
 }
 
 /// A type that rows are computed in: Float or Double.
-protocol ComputeScalar {
+protocol ComputeScalar: Equatable {
   associatedtype Vector: ComputeVector where Vector.Scalar == Self
   associatedtype Wide: WideRows where Wide.Narrow == Self
   /// A number for each row of a group.

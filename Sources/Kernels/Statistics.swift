@@ -4,15 +4,24 @@ import CShims
 protocol Norm {
   /// Whether the mean is subtracted.
   static var centers: Bool { get }
+  /// Whether it serves rows only whose center is 0.
+  static var hasCenterZero: Bool { get }
 }
 
 extension Norm {
+  @inline(__always) static var hasCenterZero: Bool { false }
   /// How many sums of a row its statistics are made of.
   @inline(__always) static var sums: Int { centers ? 2 : 1 }
 }
 
 enum LayerNorm: Norm {
   @inline(__always) static var centers: Bool { true }
+}
+
+/// Of rows around 0.
+enum LayerNormAroundZero: Norm {
+  @inline(__always) static var centers: Bool { true }
+  @inline(__always) static var hasCenterZero: Bool { true }
 }
 
 enum RMSNorm: Norm {
