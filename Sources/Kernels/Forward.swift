@@ -214,8 +214,14 @@ where A.Compute == T.Compute {
           isDouble: T.Compute.self == Double.self)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
+      } else if T.isCoarse && P.self == C.self && N.centers && !A.isRare
+        && hasCenterZero(group.scalars, index)
+      {
+        // Where elements are converted it tells, in large calls, whose parameters are not.
+        normalizeAroundZero(x.elements, ahead: ahead, isFar: isFar, group, index, into: into)
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
-        normalization(group, index).stream(FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
+        normalization(group, index).stream(
+          FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else if isFar {
         normalization(group, index)(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into,
@@ -223,6 +229,23 @@ where A.Compute == T.Compute {
       } else {
         normalization(group, index)(x, count: count, into: into)
       }
+    }
+  }
+
+  @inline(never)
+  private func normalizeAroundZero(
+    _ x: UnsafePointer<T>, ahead: Int, isFar: Bool, _ group: Group<T>, _ row: Int,
+    into y: UnsafeMutablePointer<T>
+  ) {
+    let normalization = Normalization(
+      LayerNormAroundZero.self, affine, RowScalars.Vectors(group.scalars, row: row))
+    let far = FarRow<T, C>(x, ahead: ahead)
+    if work.pointee.streams != 0 && Normalization<N, A>.canStream(y, count: count) {
+      normalization.stream(far, count: count, into: y)
+    } else if isFar {
+      normalization(far, count: count, into: y, storesAhead: work.pointee.stores_ahead)
+    } else {
+      normalization(Row<T, C>(x), count: count, into: y)
     }
   }
 
