@@ -16,6 +16,7 @@
 
 typedef float ln_float8 __attribute__((ext_vector_type(8)));
 typedef float ln_float16 __attribute__((ext_vector_type(16)));
+typedef double ln_double4 __attribute__((ext_vector_type(4)));
 typedef double ln_double8 __attribute__((ext_vector_type(8)));
 typedef double ln_double16 __attribute__((ext_vector_type(16)));
 typedef uint16_t ln_ushort16 __attribute__((ext_vector_type(16)));
@@ -30,14 +31,6 @@ typedef int64_t ln_long8 __attribute__((ext_vector_type(8)));
 #define LN_VECTORS_IN_REGISTERS 8
 #else
 #define LN_VECTORS_IN_REGISTERS 4
-#endif
-
-/* The same vector. What a compiler knows of its parts, it forgets: halves of a vector that are used apart
- * would otherwise be computed apart, all the way from memory. */
-#if defined(__AVX512F__)
-#define LN_WHOLE(v) __asm__("" : "+v"(v))
-#else
-#define LN_WHOLE(v) (void)(v)
 #endif
 
 /* The same address, of which a compiler does not know where it comes from: it would keep every sum of it and
@@ -107,12 +100,26 @@ LN_INLINE ln_float16 ln_negated16(ln_float16 v) { return -v; }
 LN_INLINE ln_double8 ln_negated8(ln_double8 v) { return -v; }
 LN_INLINE ln_double8 ln_sqrt8(ln_double8 v) { return __builtin_elementwise_sqrt(v); }
 LN_INLINE ln_double8 ln_magnitude8(ln_double8 v) { return __builtin_elementwise_abs(v); }
+/* The same vector. What a compiler knows of its parts, it forgets: those of a register that are used apart would
+ * otherwise be computed apart, all the way from memory. */
 LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
-  LN_WHOLE(v);
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__AVX__)
+  __m256d low = (__m256d)v.lo, high = (__m256d)v.hi;
+  __asm__("" : "+x"(low), "+x"(high));
+  v.lo = (ln_double4)low, v.hi = (ln_double4)high;
+#endif
   return v;
 }
 LN_INLINE ln_float16 ln_whole16(ln_float16 v) {
-  LN_WHOLE(v);
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__AVX__)
+  __m256 low = (__m256)v.lo, high = (__m256)v.hi;
+  __asm__("" : "+x"(low), "+x"(high));
+  v.lo = (ln_float8)low, v.hi = (ln_float8)high;
+#endif
   return v;
 }
 LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
@@ -163,7 +170,6 @@ LN_INLINE ln_double8 ln_fma8(ln_double8 a, ln_double8 b, ln_double8 c) {
 }
 #else
 typedef int64_t ln_long4 __attribute__((ext_vector_type(4)));
-typedef double ln_double4 __attribute__((ext_vector_type(4)));
 typedef float ln_float4 __attribute__((ext_vector_type(4)));
 
 static __attribute__((noinline, unused)) ln_float16 ln_fma16(ln_float16 a, ln_float16 b,
