@@ -195,7 +195,9 @@ where A.Compute == T.Compute {
           && Normalization<N, A>.canPair(next, count: count)
         {
           let x = (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1]))
-          if N.centers && hasCenterZero(group.scalars, index) && hasCenterZero(group.scalars, index &+ 1) {
+          if N.centers && hasCenterZero(group.scalars, index)
+            && hasCenterZero(group.scalars, index &+ 1)
+          {
             normalizePair(LayerNormAroundZero.self, group, index, x, into: (into, next))
           } else {
             normalizePair(N.self, group, index, x, into: (into, next))

@@ -76,7 +76,8 @@ extension RowReduction {
       let tail = end == wholeEnd ? count &- end : 0
       add(
         Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator)
-          ? total(begin, end, tail: tail, of: count) : totalInTurn(begin, end, tail: tail, of: count))
+          ? total(begin, end, tail: tail, of: count)
+          : totalInTurn(begin, end, tail: tail, of: count))
       begin = end
     } while begin < wholeEnd
   }

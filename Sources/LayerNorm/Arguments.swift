@@ -145,6 +145,7 @@ struct ForwardArguments {
 
   var addsToX: Bool { residual != nil || xBias != nil || sum != nil }
 
+  @_optimize(speed)
   init(_ args: layernorm_forward_args) throws(Failure) {
     norm = try NormArguments(
       flags: args.flags, knownFlags: LAYERNORM_FLAG_WEIGHT_OFFSET, norm: args.norm,
@@ -266,6 +267,7 @@ extension Tensor {
 
   /// This output is one of the inputs, element for element, or apart from them.
   @inline(never)
+  @_optimize(speed)
   fileprivate func check(
     mayBe a: Tensor?, _ b: Tensor? = nil, _ c: Tensor? = nil
   ) throws(Failure) {
@@ -275,6 +277,7 @@ extension Tensor {
   }
 
   @inline(never)
+  @_optimize(speed)
   fileprivate func check(
     apartFrom a: Tensor?, _ b: Tensor? = nil, _ c: Tensor? = nil, _ d: Tensor? = nil,
     _ e: Tensor? = nil, _ f: Tensor? = nil, _ g: Tensor? = nil, _ h: Tensor? = nil
@@ -289,7 +292,7 @@ extension Tensor {
     try check(apartFromOne: h)
   }
 
-  @inline(never) func check(apartFromOne other: Tensor?) throws(Failure) {
+  @_optimize(speed) @inline(never) func check(apartFromOne other: Tensor?) throws(Failure) {
     guard let other, !isEmpty, !other.isEmpty, !isDisjoint(from: other) else { return }
     throw failure(LAYERNORM_ERROR_OVERLAP, .text(name), " overlaps ", .text(other.name))
   }

@@ -46,7 +46,8 @@ struct Caches {
     let found = ln_cache_sizes()
     let size = found.last_is_near != 0 ? found.last / 4 * 3 : 8 * found.second
     var value = size == 0 ? farWhereUnknown : size & ~3
-    value += Int64(found.last_is_near) + (found.last_is_near != 0 || found.first >= 48 << 10 ? 2 : 0)
+    value +=
+      Int64(found.last_is_near) + (found.last_is_near != 0 || found.first >= 48 << 10 ? 2 : 0)
     known.store(value, ordering: .relaxed)
     return value
   }

@@ -10,6 +10,7 @@ struct ForwardPlan {
   /// 16-bit weight and bias in the compute type, where more than a few rows use them.
   private var parameters: RowBuffers?
 
+  @_optimize(speed)
   init(
     _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
   ) throws(Failure) {
@@ -142,6 +143,7 @@ struct ForwardPlan {
     parameters?.free()
   }
 
+  @_optimize(speed)
   private func run(part: Int64) {
     withDefaultFloatModes {
       let (begin, end) = partition.range(of: part)

@@ -30,10 +30,8 @@ static const struct {
   double mean, spread;
   bool fits_half;
 } kinds[] = {
-    {"N(0,1)", 0, 1, true},
-    {"N(1,1)", 1, 1, true}, /* the mean is subtracted from some rows */
-    {"mean 1e4", 1e4, 1, true},
-    {"3e37", 0, 3e37, false}, /* its sums of squares overflow */
+    {"N(0,1)", 0, 1, true},     {"N(1,1)", 1, 1, true}, /* the mean is subtracted from some rows */
+    {"mean 1e4", 1e4, 1, true}, {"3e37", 0, 3e37, false}, /* its sums of squares overflow */
     {"1e-39", 0, 1e-39, false},
 };
 

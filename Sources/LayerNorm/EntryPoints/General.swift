@@ -12,7 +12,10 @@ func status(_ call: () throws(Failure) -> Void) -> layernorm_status {
   }
 }
 
+// Built for size, as the rest of this module is, what comes before a kernel would copy structs by `rep movsb`, which
+// takes some 50 cycles each time.
 @inline(never)
+@_optimize(speed)
 func forward(_ args: layernorm_forward_args) throws(Failure) {
   let arguments = try ForwardArguments(args)
   let kernels = try Configuration.kernels()
