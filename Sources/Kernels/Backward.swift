@@ -123,13 +123,15 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   ) {
     var good: UInt32 = 0
     var done = 0
+    var chain = scalars
     while done < rows {
       let count = min(rowsPerChain, rows &- done)
       var isInRange = RowMask(repeating: -1)
-      scalars[done / rowsPerChain] = findScalars(
+      chain.pointee = findScalars(
         tensors, first &+ done, rows: count, sums, &isInRange)
       good |= isInRange.bits(rows: count) << UInt32(done)
       done &+= rowsPerChain
+      chain += 1
     }
     var index = 0
     while index < rows {

@@ -128,12 +128,14 @@ where A.Compute == T.Compute {
   ) {
     var outOfRange: UInt32 = 0
     var done = 0
+    var scalars = group.scalars
     repeat {
       outOfRange |=
         findScalars(
           tensors, first &+ done, rows: min(rowsPerChain, rows &- done), group.sums,
-          into: group.scalars + done / rowsPerChain) << UInt32(done)
+          into: scalars) << UInt32(done)
       done &+= rowsPerChain
+      scalars += 1
     } while done < rows
     #if !LAYERNORM_COMPACT
       if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {

@@ -193,7 +193,7 @@ struct Normalization<N: Norm, A: Affine> {
   @inline(__always)
   private static func misalignment<Y: Element>(_ y: UnsafeMutablePointer<Y>) -> Int {
     let bytes = UInt(C.Vector.width &* MemoryLayout<Y>.stride)
-    return Int((0 &- UInt(bitPattern: y)) & (bytes &- 1)) / MemoryLayout<Y>.stride
+    return Int(((0 &- UInt(bitPattern: y)) & (bytes &- 1)) / UInt(MemoryLayout<Y>.stride))
   }
 
   /// The same past the caches, for a y that is apart from x and too large to stay in them.

@@ -120,11 +120,12 @@ extension RowReduction {
     return withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
       // A compiler would keep them in registers, and others in memory that are added to.
       let sums = ln_opaque(memory.baseAddress).unsafelyUnwrapped.assumingMemoryBound(to: Lanes.self)
-      var number = (end &- begin) / width
+      var offset = (end &- begin) & (3 &* width)
       var done = 0
       repeat {
-        let first = begin &+ (number & 3) &* width
-        let second = begin &+ ((number &+ 1) & 3) &* width
+        let first = begin &+ offset
+        offset = (offset &+ width) & (3 &* width)
+        let second = begin &+ offset
         var a = Lanes()
         var b = Lanes()
         if atOnce == 2 {
@@ -132,7 +133,7 @@ extension RowReduction {
         } else {
           addEveryFourth(first, before: end, to: &b)
         }
-        number &+= atOnce
+        if atOnce == 2 { offset = (offset &+ width) & (3 &* width) }
         done &+= atOnce
         if done == 4 && tail > 0 { add(last: tail, of: count, to: &b) }
         sums[done &- atOnce] = atOnce == 2 ? a + b : b
