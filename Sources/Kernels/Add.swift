@@ -56,3 +56,56 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     return Compute.rounded(vector, to: T.self)
   }
 }
+
+/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, which is y where the sum is
+/// not wanted: there it is normalized in place.
+@inline(never)
+func add<N: Norm, T: Element>(
+  _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ x: UnsafePointer<T>,
+  _ residual: UnsafeMutablePointer<T>?, into sum: UnsafeMutablePointer<T>,
+  _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
+) {
+  let residual = residual.map { UnsafePointer($0) }
+  let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
+  #if !LAYERNORM_COMPACT
+    // Wider elements come without being asked for.
+    if T.isCoarse && work.pointee.is_far != 0 {
+      func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
+        FarRow(elements, ahead: ahead &* Int(rows.row_stride))
+      }
+      reduce(
+        N.self,
+        AddedRow(
+          x: far(x, work.pointee.x), bias: bias,
+          residual: residual.map { far($0, work.pointee.residual) }, sum: sum),
+        into: sums, count)
+      return
+    }
+  #endif
+  let added = AddedRow<Row<T, T.Compute>>(
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum)
+  #if !LAYERNORM_COMPACT
+    if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
+      reduceFour(N.self, added, into: sums)
+      return
+    }
+  #endif
+  reduce(N.self, added, into: sums, count)
+}
+
+/// Writes the sums x + residual, and takes theirs.
+@inline(__always)
+private func reduce<N: Norm, S: StoredRow>(
+  _: N.Type, _ added: AddedRow<S>, into sums: UnsafeMutablePointer<RowSums<S.Compute>>, _ count: Int
+) {
+  #if !LAYERNORM_COMPACT
+    if S.Compute.hasShortRows && registersHold(accumulatorsOf: N.sums) {
+      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
+      return
+    }
+  #endif
+  added.store(count)
+  reduce(
+    NormOfSums<N>.self, Row<S.Stored, S.Compute>(added.sum), around: NoShift(), count: count,
+    into: sums)
+}
