@@ -112,16 +112,7 @@ LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
 #endif
   return v;
 }
-LN_INLINE ln_float16 ln_whole16(ln_float16 v) {
-#if defined(__AVX512F__)
-  __asm__("" : "+v"(v));
-#elif defined(__AVX__)
-  __m256 low = (__m256)v.lo, high = (__m256)v.hi;
-  __asm__("" : "+x"(low), "+x"(high));
-  v.lo = (ln_float8)low, v.hi = (ln_float8)high;
-#endif
-  return v;
-}
+LN_INLINE ln_float16 ln_whole16(ln_float16 v) { return (ln_float16)ln_whole8((ln_double8)v); }
 LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 
 /* Masks: -1 in the lanes that are chosen. */
