@@ -57,8 +57,14 @@ import CShims
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
       let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
-      var column = 0
-      while column < wholeEnd {
+      let descends =
+        count > 4 &* width
+        && (looksLater(begin.dx, than: UnsafePointer(begin.x))
+          || looksLater(begin.dx, than: UnsafePointer(begin.dy)))
+      let step = descends ? 0 &- width : width
+      var column = descends ? wholeEnd &- width : 0
+      let stop = descends ? 0 &- width : wholeEnd
+      while column != stop {
         if readsAhead {
           var later = begin.opaque(at: column &+ ahead)
           for _ in 0..<rows {
@@ -68,6 +74,9 @@ import CShims
         }
         var row = begin.opaque(at: column)
         let numbers = ln_opaque(scalars).unsafelyUnwrapped
+        @inline(__always) func store(_ dx: C.Vector, to memory: UnsafeMutablePointer<T>) {
+          if streams { C.stream(dx, to: memory) } else { C.store(dx, to: memory) }
+        }
         /// A row, with its scalars where they are used.
         @inline(__always) func usual(_ held: UsualRow, _ row: Int) -> UsualRow {
           if areHeld && T.self == Half.self { return held }
@@ -76,34 +85,34 @@ import CShims
             : UsualRow(numbers, row, isRounded: isRounded)
         }
         let weight = weight.load(column)
-        if T.isCoarse {
-          var terms = CoarseSums(sums, at: column)
-          usual(a, 0).finish(row, weight, &terms, streams: streams)
+        // All rows are read before one is stored: those that are a multiple of 4 KB long look as if each were where the
+        // other is.
+        @inline(__always) func finish<S: ColumnSums<C>>(_: S.Type) {
+          var sumsOfColumns = S(sums, at: column)
+          let first = row.dx
+          let dxOfA = usual(a, 0).dx(of: row, weight, &sumsOfColumns)
+          var others = (first, dxOfA, first, dxOfA, first, dxOfA)
           if rows == 4 {
             row.goOn(strides)
-            usual(b, 1).finish(row, weight, &terms, streams: streams)
+            others.0 = row.dx
+            others.1 = usual(b, 1).dx(of: row, weight, &sumsOfColumns)
             row.goOn(strides)
-            usual(c, 2).finish(row, weight, &terms, streams: streams)
+            others.2 = row.dx
+            others.3 = usual(c, 2).dx(of: row, weight, &sumsOfColumns)
             row.goOn(strides)
-            usual(d, 3).finish(row, weight, &terms, streams: streams)
+            others.4 = row.dx
+            others.5 = usual(d, 3).dx(of: row, weight, &sumsOfColumns)
           }
-          terms.store(to: sums, at: column)
-        } else {
-          var dweight = sums.dweight(at: column).pointee
-          var dbias = sums.dbias(at: column).pointee
-          usual(a, 0).finish(row, weight, &dweight, &dbias, streams: streams)
+          sumsOfColumns.store(to: sums, at: column)
+          store(dxOfA, to: first)
           if rows == 4 {
-            row.goOn(strides)
-            usual(b, 1).finish(row, weight, &dweight, &dbias, streams: streams)
-            row.goOn(strides)
-            usual(c, 2).finish(row, weight, &dweight, &dbias, streams: streams)
-            row.goOn(strides)
-            usual(d, 3).finish(row, weight, &dweight, &dbias, streams: streams)
+            store(others.1, to: others.0)
+            store(others.3, to: others.2)
+            store(others.5, to: others.4)
           }
-          sums.dweight(at: column).pointee = dweight
-          sums.dbias(at: column).pointee = dbias
         }
-        column &+= width
+        if T.isCoarse { finish(CoarseSums<C>.self) } else { finish(ExactSums<C>.self) }
+        column &+= step
       }
     }
 
@@ -151,38 +160,14 @@ import CShims
       }
 
       @inline(__always)
-      func finish(
-        _ row: RowColumns, _ weight: C.Vector, _ sums: inout CoarseSums<C>, streams: Bool
-      ) {
-        let (dy, normalized) = finish(row, weight, streams: streams)
-        sums.add(dy, normalized)
-      }
-
-      @inline(__always)
-      func finish(
-        _ row: RowColumns, _ weight: C.Vector, _ dweight: inout C.Wide.LaneSums,
-        _ dbias: inout C.Wide.LaneSums, streams: Bool
-      ) {
-        // From memory, where half a vector costs nothing; before dx, which may be in its place.
-        let dy = C.Wide.LaneSums.Parts(UnsafeRawPointer(row.dy))
-        let (_, normalized) = finish(row, weight, streams: streams)
-        dweight.add(dy, times: normalized)
-        dbias.add(dy)
-      }
-
-      @inline(__always)
-      private func finish(
-        _ row: RowColumns, _ weight: C.Vector, streams: Bool
-      ) -> (dy: C.Vector, normalized: C.Vector) {
-        let dyVector = Row<T, C>(row.dy).load(0)
+      func dx<S: ColumnSums<C>>(of row: RowColumns, _ weight: C.Vector, _ sums: inout S) -> C.Vector
+      {
+        let parts = S.load(row.dy)
+        let dy = Row<T, C>(row.dy).load(0)
         let terms = gradient.terms(
-          Row<T, C>(row.x).load(0), dyVector, weight: weight, isRounded: isRounded)
-        if streams {
-          C.stream(terms.dx, to: row.dx)
-        } else {
-          C.store(terms.dx, to: row.dx)
-        }
-        return (dyVector, terms.normalized)
+          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: isRounded)
+        sums.add(dy, parts, terms.normalized)
+        return terms.dx
       }
     }
   }

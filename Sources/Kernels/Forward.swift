@@ -226,17 +226,15 @@ where A.Compute == T.Compute {
       } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
         normalization(group, index).stream(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
-      } else if isFar {
-        normalization(group, index)(
-          FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into,
-          storesAhead: work.pointee.stores_ahead)
       } else {
-        normalization(group, index)(x, count: count, into: into)
+        normalization(group, index)(
+          x, count: count, into: into, ahead: isFar ? ahead : 0,
+          storesAhead: Int(work.pointee.stores_ahead))
       }
     }
   }
 
-  /// As the last three branches above, which as one generic function were 3 to 6 % slower for float32.
+  /// As the last two branches above, which as one generic function were 3 to 6 % slower for float32.
   @inline(never)
   private func normalizeAroundZero(
     _ x: UnsafePointer<T>, ahead: Int, isFar: Bool, _ group: Group<T>, _ row: Int,
@@ -244,13 +242,12 @@ where A.Compute == T.Compute {
   ) {
     let normalization = Normalization(
       LayerNormAroundZero.self, affine, RowScalars.Vectors(group.scalars, row: row))
-    let far = FarRow<T, C>(x, ahead: ahead)
     if work.pointee.streams != 0 && Normalization<N, A>.canStream(y, count: count) {
-      normalization.stream(far, count: count, into: y)
-    } else if isFar {
-      normalization(far, count: count, into: y, storesAhead: work.pointee.stores_ahead)
+      normalization.stream(FarRow<T, C>(x, ahead: ahead), count: count, into: y)
     } else {
-      normalization(Row<T, C>(x), count: count, into: y)
+      normalization(
+        Row<T, C>(x), count: count, into: y, ahead: isFar ? ahead : 0,
+        storesAhead: Int(work.pointee.stores_ahead))
     }
   }
 
@@ -324,16 +321,18 @@ where A.Compute == T.Compute {
       let d = affine.terms(at: begin &+ 3 &* step)
       let streams =
         work.pointee.streams != 0 && Normalization<N, A>.canStream(y[first], count: count)
-      let asksAhead = !T.isCoarse && isFar && work.pointee.stores_ahead != 0 && !streams
       var index = descends ? rows &- 1 : 0
+      // What the loop keeps in memory would wait for stores as well.
+      var elements = x[first &+ index] + begin
+      var into = y[first &+ index] + begin
+      let strides = descends ? (x: 0 &- x.stride, y: 0 &- y.stride) : (x: x.stride, y: y.stride)
       for _ in 0..<rows {
         let normalization = Normalization(
           N.self, affine, RowScalars.Vectors(group.scalars, row: index))
-        let x = Row<T, C>(x[first &+ index] + begin)
-        let y = y[first &+ index] + begin
-        if asksAhead {
-          for vector in 0..<4 { ln_prefetch_write(y + (shortRowsAhead &+ vector &* step)) }
-        }
+        let x = Row<T, C>(elements)
+        let y = into
+        elements += strides.x
+        into += strides.y
         normalization(x, at: 0, a, into: y, streams: streams)
         normalization(x, at: step, b, into: y, streams: streams)
         normalization(x, at: 2 &* step, c, into: y, streams: streams)

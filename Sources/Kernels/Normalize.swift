@@ -69,12 +69,18 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
   _ x: (UnsafePointer<T>, UnsafePointer<T>),
   into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int
 ) where A.Compute == T.Compute {
-  var index = 0
-  while index < count {
+  let width = A.Compute.Vector.width
+  let descends = looksLater(y.0, than: x.0)
+  var index = descends ? count &- width : 0
+  let step = descends ? 0 &- width : width
+  for _ in 0..<count / width {
     let terms = affine.terms(at: index)
-    a(Row<T, T.Compute>(x.0), at: index, terms, into: y.0, streams: false)
-    b(Row<T, T.Compute>(x.1), at: index, terms, into: y.1, streams: false)
-    index &+= A.Compute.Vector.width
+    // Both are read before either is stored, which may look as if it were where the other is read from.
+    let ofA = a.normalized(Row<T, T.Compute>(x.0), at: index, terms, as: T.self)
+    let ofB = b.normalized(Row<T, T.Compute>(x.1), at: index, terms, as: T.self)
+    T.Compute.store(ofA, to: y.0 + index)
+    T.Compute.store(ofB, to: y.1 + index)
+    index &+= step
   }
 }
 
@@ -123,11 +129,13 @@ struct Normalization<N: Norm, A: Affine> {
 
   /// Normalizes a row of `count` elements into y, which may be where the row is.
   ///
-  /// - Parameter storesAhead: how many bytes before a store its cache line is asked for.
+  /// - Parameters:
+  ///   - ahead: how many elements later a row is that is asked for; 0 for none.
+  ///   - storesAhead: how many bytes before a store its cache line is then asked for.
   @inline(__always)
-  func callAsFunction<S: RowSource, Y: Element>(
-    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, storesAhead: Int64? = nil
-  ) where S.Compute == C {
+  func callAsFunction<S: StoredRow, Y: Element>(
+    _ row: S, count: Int, into y: UnsafeMutablePointer<Y>, ahead: Int = 0, storesAhead: Int = 0
+  ) where S.Compute == C, S.Stored == Y {
     let width = S.width
     let last = row.loadLast(of: count)
     var index = 0
@@ -141,12 +149,18 @@ struct Normalization<N: Norm, A: Affine> {
       C.store(ofSecond, to: y + second)
       index = second &+ width
     }
-    while index &+ width <= count {
-      if let storesAhead {
-        ln_prefetch_write(UnsafeMutableRawPointer(y + index) + Int(storesAhead))
+    let end = index &+ C.Vector.whole(count &- index)
+    let descends = !A.isRare && ahead == 0 && looksLater(y, than: row.elements)
+    let step = descends ? 0 &- width : width
+    var column = descends ? end &- width : index
+    while index < end {
+      if ahead != 0 {
+        ln_prefetch(row.elements + (column &+ ahead))
+        ln_prefetch_write(UnsafeMutableRawPointer(y + column) + storesAhead)
       }
       C.store(
-        affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), at: index), to: y + index)
+        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column)
+      column &+= step
       index &+= width
     }
     if index < count {
@@ -170,8 +184,16 @@ struct Normalization<N: Norm, A: Affine> {
     _ row: S, at index: Int, _ terms: AffineTerms<C>, into y: UnsafeMutablePointer<Y>,
     streams: Bool
   ) where S.Compute == C {
-    let vector = affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms)
+    let vector = normalized(row, at: index, terms, as: Y.self)
     if streams { C.stream(vector, to: y + index) } else { C.store(vector, to: y + index) }
+  }
+
+  /// The same as a row of type Y gets it.
+  @inline(__always)
+  func normalized<S: RowSource, Y: Element>(
+    _ row: S, at index: Int, _ terms: AffineTerms<C>, as _: Y.Type
+  ) -> C.Vector where S.Compute == C {
+    affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms)
   }
 
   /// Whether `normalizePair` can normalize this one.

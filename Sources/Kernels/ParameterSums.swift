@@ -61,14 +61,59 @@ struct ParameterSums<C: ComputeScalar> {
   }
 }
 
-/// The entries of a vector of columns, of some 16-bit rows.
-struct CoarseSums<C: ComputeScalar> {
+/// The entries of a vector of columns.
+protocol ColumnSums<C> {
+  associatedtype C: ComputeScalar
+
+  /// What is read of dy beside its vector.
+  associatedtype Parts
+
+  init(_ sums: ParameterSums<C>, at column: Int)
+  static func load(_ dy: UnsafeRawPointer) -> Parts
+  mutating func add(_ dy: C.Vector, _ parts: Parts, _ normalized: C.Vector)
+  func store(to sums: ParameterSums<C>, at column: Int)
+}
+
+struct ExactSums<C: ComputeScalar>: ColumnSums {
+  private var dweight: C.Wide.LaneSums
+  private var dbias: C.Wide.LaneSums
+
+  @inline(__always) init(_ sums: ParameterSums<C>, at column: Int) {
+    dweight = sums.dweight(at: column).pointee
+    dbias = sums.dbias(at: column).pointee
+  }
+
+  /// From memory, where half a vector costs nothing.
+  @inline(__always) static func load(_ dy: UnsafeRawPointer) -> C.Wide.LaneSums.Parts {
+    C.Wide.LaneSums.Parts(dy)
+  }
+
+  @inline(__always)
+  mutating func add(_: C.Vector, _ parts: C.Wide.LaneSums.Parts, _ normalized: C.Vector) {
+    dweight.add(parts, times: normalized)
+    dbias.add(parts)
+  }
+
+  @inline(__always) func store(to sums: ParameterSums<C>, at column: Int) {
+    sums.dweight(at: column).pointee = dweight
+    sums.dbias(at: column).pointee = dbias
+  }
+}
+
+/// Of some 16-bit rows.
+struct CoarseSums<C: ComputeScalar>: ColumnSums {
   private var dweight: C.Vector
   private var dbias: C.Vector
 
   @inline(__always) init(_ sums: ParameterSums<C>, at column: Int) {
     dweight = sums.coarseDweight(at: column).pointee
     dbias = sums.coarseDbias(at: column).pointee
+  }
+
+  @inline(__always) static func load(_: UnsafeRawPointer) {}
+
+  @inline(__always) mutating func add(_ dy: C.Vector, _: Void, _ normalized: C.Vector) {
+    add(dy, normalized)
   }
 
   @inline(__always) mutating func add(_ dy: C.Vector, _ normalized: C.Vector) {

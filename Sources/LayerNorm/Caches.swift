@@ -22,10 +22,10 @@ struct Caches {
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
   /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
-  /// read that finds part of it cached: where the last level is near, of a call that moves five quarters of what
-  /// that has; else of an output that is as large as what is far.
+  /// read that finds part of it cached: where the last level is near, of a call that moves as much as that has; else of
+  /// an output that is as large as what is far.
   func streams(_ elements: Int64, outputOf size: Int64, allOf bytes: Int64) -> Bool {
-    elements >= (isLastNear ? smallestFar / 3 * 5 / bytes : smallestFar / size)
+    elements >= (isLastNear ? smallestFar / 3 * 4 / bytes : smallestFar / size)
   }
 
   private static let smallestLarge: Int64 = 4 << 20

@@ -127,7 +127,9 @@ struct ForwardPlan {
     let size = arguments.y.dtype.size
     let row = arguments.norm.cols * size
     let isShort = row < 512
-    guard arguments.addsToX else { return caches.isLastNear || isShort }
+    guard arguments.addsToX else {
+      return isShort != caches.isLastNear || streams(arguments, of: bytes, caches)
+    }
     return size == 2 && !isShort && (caches.isLastNear || row <= 16384)
   }
 
