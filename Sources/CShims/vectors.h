@@ -112,6 +112,12 @@ LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
 #endif
   return v;
 }
+LN_INLINE ln_ushort16 ln_whole_ushort16(ln_ushort16 v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#endif
+  return v;
+}
 LN_INLINE ln_float16 ln_whole16(ln_float16 v) { return (ln_float16)ln_whole8((ln_double8)v); }
 LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 

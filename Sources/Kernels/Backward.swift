@@ -51,6 +51,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     let dy: BatchRows<T>
     let dsum: BatchRows<T>?
     let dx: BatchRows<T>?
+    /// Whether columns are gone through from the last to the first.
+    let descends: Bool
 
     @inline(__always)
     init(_ work: UnsafePointer<ln_backward_work>, _ first: Int, at position: RowPosition) {
@@ -59,6 +61,13 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       dy = BatchRows(work.pointee.dy, at: position).unsafelyUnwrapped
       dsum = BatchRows(work.pointee.dsum, at: position)
       dx = BatchRows(work.pointee.dx, at: position)
+      var order = ColumnOrder()
+      // Of short rows it would not tell.
+      if let dx, work.pointee.cols > 4 &* Int64(C.Vector.width) {
+        order.add(reading: x, storing: dx, rows: 4)
+        order.add(reading: dy, storing: dx, rows: 4)
+      }
+      descends = order.descends
     }
   }
 

@@ -57,10 +57,7 @@ import CShims
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
       let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
-      let descends =
-        count > 4 &* width
-        && (looksLater(begin.dx, than: UnsafePointer(begin.x))
-          || looksLater(begin.dx, than: UnsafePointer(begin.dy)))
+      let descends = tensors.descends
       let step = descends ? 0 &- width : width
       var column = descends ? wholeEnd &- width : 0
       let stop = descends ? 0 &- width : wholeEnd
@@ -155,8 +152,7 @@ import CShims
       @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, held: UsualRow) {
         isRounded = held.isRounded
         gradient = RowGradient(
-          scalars.assumingMemoryBound(to: C.self) + row, held: held.gradient,
-          holdsSlope: T.isCoarse)
+          scalars.assumingMemoryBound(to: C.self) + row, held: held.gradient)
       }
 
       @inline(__always)

@@ -65,7 +65,9 @@ where A.Compute == T.Compute {
       while first < end {
         let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
         let stop = min(end, first &+ position.leftInBatch)
-        withUnsafePointer(to: Tensors(work, first, at: position, adds: adds)) {
+        withUnsafePointer(
+          to: Tensors(work, first, rows: stop &- first, at: position, adds: adds)
+        ) {
           run($0, rows: stop &- first, group)
         }
         first = stop
@@ -83,16 +85,20 @@ where A.Compute == T.Compute {
     /// What is normalized: x, or what the sums are written to, y where they are not wanted.
     let normalized: BatchRows<T>
     let y: BatchRows<T>
+    /// Whether the columns of a pair are gone through from the last to the first.
+    let descends: Bool
 
     @inline(__always)
     init(
-      _ work: UnsafePointer<ln_forward_work>, _ first: Int, at position: RowPosition, adds: Bool
+      _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
+      adds: Bool
     ) {
       self.first = first
       x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
       y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
       residual = BatchRows(work.pointee.residual, at: position)
       normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
+      descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
     }
   }
 
@@ -200,9 +206,12 @@ where A.Compute == T.Compute {
           if N.centers && hasCenterZero(group.scalars, index)
             && hasCenterZero(group.scalars, index &+ 1)
           {
-            normalizePair(LayerNormAroundZero.self, group, index, x, into: (into, next))
+            normalizePair(
+              LayerNormAroundZero.self, group, index, x, into: (into, next),
+              descends: tensors.pointee.descends)
           } else {
-            normalizePair(N.self, group, index, x, into: (into, next))
+            normalizePair(
+              N.self, group, index, x, into: (into, next), descends: tensors.pointee.descends)
           }
           index &+= 2
           continue
@@ -260,12 +269,14 @@ where A.Compute == T.Compute {
   @inline(__always)
   private func normalizePair<M: Norm>(
     _: M.Type, _ group: Group<T>, _ row: Int, _ x: (UnsafePointer<T>, UnsafePointer<T>),
-    into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>)
+    into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), descends: Bool
   ) {
     func normalization(_ row: Int) -> Normalization<M, A> {
       Normalization(M.self, affine, RowScalars.Vectors(group.scalars, row: row))
     }
-    normalizeRows(affine, normalization(row), normalization(row &+ 1), x, into: y, count: count)
+    normalizeRows(
+      affine, normalization(row), normalization(row &+ 1), x, into: y, count: count,
+      descends: descends)
   }
 }
 
@@ -312,7 +323,8 @@ where A.Compute == T.Compute {
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
       let descends =
-        work.pointee.streams != 0 && looksLater(y[first], than: UnsafePointer(x[first]))
+        work.pointee.streams != 0
+        && ColumnOrder(reading: UnsafePointer(x[first]), storing: y[first]).descends
       let begin = descends ? count &- C.Vector.width : 0
       let step = descends ? 0 &- C.Vector.width : C.Vector.width
       let a = affine.terms(at: begin)

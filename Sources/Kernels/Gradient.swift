@@ -98,14 +98,14 @@ struct RowGradient<C: ComputeScalar> {
   }
 
   /// The same row, of which numbers that do not stay in registers are read where they are used.
-  @inline(__always) init(_ scalars: UnsafePointer<C>, held: RowGradient<C>, holdsSlope: Bool) {
+  @inline(__always) init(_ scalars: UnsafePointer<C>, held: RowGradient<C>) {
     let read = RowGradient(scalars)
     center = held.center
     rstd = held.rstd
     offset = read.offset
     rstdLow = read.rstdLow
     meanOfG = held.meanOfG
-    slope = holdsSlope ? held.slope : read.slope
+    slope = read.slope
   }
 
   /// dx, and x^, which times dy is what the columns give to dweight.

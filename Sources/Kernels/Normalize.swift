@@ -47,14 +47,6 @@ struct RowScalars<C: ComputeScalar> {
   }
 }
 
-/// Whether y begins a little after x, modulo 4 KB. CPUs tell addresses apart by their last twelve bits first: a load
-/// from x waits for a store to y that looks as if it were to its address. Those past the caches take long.
-@inline(__always)
-func looksLater<T>(_ y: UnsafeMutablePointer<T>, than x: UnsafePointer<T>) -> Bool {
-  let distance = (UInt(bitPattern: y) &- UInt(bitPattern: x)) & 4095
-  return distance != 0 && distance < 2048
-}
-
 /// Whether the center of a row is 0, as it is of most: with it goes one operation of four. No bit depends on that.
 @inline(__always)
 func hasCenterZero<C: ComputeScalar>(_ group: UnsafePointer<RowScalars<C>>, _ row: Int) -> Bool {
@@ -63,14 +55,15 @@ func hasCenterZero<C: ComputeScalar>(_ group: UnsafePointer<RowScalars<C>>, _ ro
 }
 
 /// Normalizes two rows into y: weight and bias are read once for both.
+///
+/// - Parameter descends: whether from the last column to the first; see `ColumnOrder`.
 @inline(__always)
 func normalizeRows<N: Norm, A: Affine, T: Element>(
   _ affine: A, _ a: Normalization<N, A>, _ b: Normalization<N, A>,
   _ x: (UnsafePointer<T>, UnsafePointer<T>),
-  into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int
+  into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int, descends: Bool
 ) where A.Compute == T.Compute {
   let width = A.Compute.Vector.width
-  let descends = looksLater(y.0, than: x.0)
   var index = descends ? count &- width : 0
   let step = descends ? 0 &- width : width
   for _ in 0..<count / width {
@@ -150,7 +143,8 @@ struct Normalization<N: Norm, A: Affine> {
       index = second &+ width
     }
     let end = index &+ C.Vector.whole(count &- index)
-    let descends = !A.isRare && ahead == 0 && looksLater(y, than: row.elements)
+    let descends =
+      !A.isRare && ahead == 0 && ColumnOrder(reading: row.elements, storing: y).descends
     let step = descends ? 0 &- width : width
     var column = descends ? end &- width : index
     while index < end {
@@ -230,7 +224,7 @@ struct Normalization<N: Norm, A: Affine> {
       storeShort(first, as: C.self, of: index, to: y)
     }
     let end = index &+ C.Vector.whole(count &- index)
-    let descends = looksLater(y, than: row.elements)
+    let descends = ColumnOrder(reading: row.elements, storing: y).descends
     let step = descends ? 0 &- width : width
     var column = descends ? end &- width : index
     while index < end {

@@ -13,7 +13,9 @@ enum {
 
 static const run_options variants[] = {
     {.what = "after a guard page", .where = BEGINS_AFTER_GUARD},
-    {.what = "y a line after x, modulo pages", .where = BEGINS_AFTER_GUARD, .shift[Y] = 32},
+    {.what = "outputs a line after inputs, modulo pages",
+     .where = BEGINS_AFTER_GUARD,
+     .shift = {[Y] = 32, [SUM] = 32, [DX] = 32}},
     {.what = "general", .general = true},
     {.what = "general", .general = true, .where = BEGINS_AFTER_GUARD},
     {.what = "everyday"},
@@ -209,7 +211,9 @@ static void in_two_steps(const test_case *c, const outputs *plain) {
 static void in_few_ways(const test_case *c, const outputs *plain) {
   static const run_options few[] = {
       {.what = "after a guard page", .where = BEGINS_AFTER_GUARD},
-      {.what = "y a line after x, modulo pages", .where = BEGINS_AFTER_GUARD, .shift[Y] = 32},
+      {.what = "outputs a line after inputs, modulo pages",
+       .where = BEGINS_AFTER_GUARD,
+       .shift = {[Y] = 32, [SUM] = 32, [DX] = 32}},
       {.what = "at another alignment", .shift = {[X] = 1, [DY] = 5, [Y] = 3, [SUM] = 7, [DX] = 9}},
       {.what = "y == x", .in_place = {{Y, X}}},
       {.what = "sum == residual", .in_place = {{SUM, RESIDUAL}}},
