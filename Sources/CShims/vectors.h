@@ -254,20 +254,6 @@ LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
 #endif
 }
 
-#if defined(__AVX2__) && !defined(__AVX512BW__)
-LN_INLINE __m128i ln_upper_words8(__m256i u) {
-  /* Those of one lane where those of the other have zeros. */
-  const __m256i words =
-      _mm256_setr_epi8(2, 3, 6, 7, 10, 11, 14, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-                       -1, -1, -1, -1, 2, 3, 6, 7, 10, 11, 14, 15);
-  __m256i lanes = _mm256_shuffle_epi8(u, words);
-  __m128i joined = _mm_or_si128(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
-  /* A compiler would join eight and eight at once, by permutations of lanes, which some CPUs are slow at. */
-  __asm__("" : "+x"(joined));
-  return joined;
-}
-#endif
-
 LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
   ln_uint16 u = ln_round_upper_halves(f);
 #if defined(__AVX512BW__)
@@ -276,8 +262,9 @@ LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
                        17, 15, 13, 11, 9, 7, 5, 3, 1);
   return (ln_ushort16)_mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_words, (__m512i)u));
 #elif defined(__AVX2__)
-  return (ln_ushort16)_mm256_set_m128i(ln_upper_words8((__m256i)u.hi),
-                                       ln_upper_words8((__m256i)u.lo));
+  const __m256i words = _mm256_packus_epi32(_mm256_srli_epi32((__m256i)u.lo, 16),
+                                            _mm256_srli_epi32((__m256i)u.hi, 16));
+  return (ln_ushort16)_mm256_permute4x64_epi64(words, 0xd8);
 #else
   return __builtin_convertvector(u >> 16, ln_ushort16);
 #endif
