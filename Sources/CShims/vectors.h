@@ -112,12 +112,6 @@ LN_INLINE ln_double8 ln_whole8(ln_double8 v) {
 #endif
   return v;
 }
-LN_INLINE ln_ushort16 ln_whole_ushort16(ln_ushort16 v) {
-#if defined(__AVX512F__)
-  __asm__("" : "+v"(v));
-#endif
-  return v;
-}
 LN_INLINE ln_float16 ln_whole16(ln_float16 v) { return (ln_float16)ln_whole8((ln_double8)v); }
 LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 
@@ -317,7 +311,10 @@ LN_INLINE ln_float16 ln_load_f16(const void *p) {
  * subnormal number, the others by integer addition. */
 LN_INLINE ln_ushort16 ln_to_f16(ln_float16 f) {
 #if defined(__AVX512F__)
-  return (ln_ushort16)_mm512_cvtps_ph((__m512)f, _MM_FROUND_TO_NEAREST_INT);
+  __m256i h = _mm512_cvtps_ph((__m512)f, _MM_FROUND_TO_NEAREST_INT);
+  /* What is stored and used as well, a compiler would convert twice: once in the store. */
+  __asm__("" : "+v"(h));
+  return (ln_ushort16)h;
 #elif defined(__F16C__)
   __m128i low = _mm256_cvtps_ph((__m256)f.lo, _MM_FROUND_TO_NEAREST_INT);
   __m128i high = _mm256_cvtps_ph((__m256)f.hi, _MM_FROUND_TO_NEAREST_INT);

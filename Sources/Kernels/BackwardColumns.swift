@@ -57,11 +57,9 @@ import CShims
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
       let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
-      let descends = tensors.descends
-      let step = descends ? 0 &- width : width
-      var column = descends ? wholeEnd &- width : 0
-      let stop = descends ? 0 &- width : wholeEnd
-      while column != stop {
+      let (firstColumn, step) = columns(0..<wholeEnd, by: width, descends: tensors.descends)
+      var column = firstColumn
+      for _ in 0..<wholeEnd / width {
         if readsAhead {
           var later = begin.opaque(at: column &+ ahead)
           for _ in 0..<rows {
@@ -86,26 +84,22 @@ import CShims
         // other is.
         @inline(__always) func finish<S: ColumnSums<C>>(_: S.Type) {
           var sumsOfColumns = S(sums, at: column)
-          let first = row.dx
-          let dxOfA = usual(a, 0).dx(of: row, weight, &sumsOfColumns)
-          var others = (first, dxOfA, first, dxOfA, first, dxOfA)
+          let first = (dx: usual(a, 0).dx(of: row, weight, &sumsOfColumns), memory: row.dx)
+          var (second, third, fourth) = (first, first, first)
           if rows == 4 {
             row.goOn(strides)
-            others.0 = row.dx
-            others.1 = usual(b, 1).dx(of: row, weight, &sumsOfColumns)
+            second = (usual(b, 1).dx(of: row, weight, &sumsOfColumns), row.dx)
             row.goOn(strides)
-            others.2 = row.dx
-            others.3 = usual(c, 2).dx(of: row, weight, &sumsOfColumns)
+            third = (usual(c, 2).dx(of: row, weight, &sumsOfColumns), row.dx)
             row.goOn(strides)
-            others.4 = row.dx
-            others.5 = usual(d, 3).dx(of: row, weight, &sumsOfColumns)
+            fourth = (usual(d, 3).dx(of: row, weight, &sumsOfColumns), row.dx)
           }
           sumsOfColumns.store(to: sums, at: column)
-          store(dxOfA, to: first)
+          store(first.dx, to: first.memory)
           if rows == 4 {
-            store(others.1, to: others.0)
-            store(others.3, to: others.2)
-            store(others.5, to: others.4)
+            store(second.dx, to: second.memory)
+            store(third.dx, to: third.memory)
+            store(fourth.dx, to: fourth.memory)
           }
         }
         if T.isCoarse { finish(CoarseSums<C>.self) } else { finish(ExactSums<C>.self) }

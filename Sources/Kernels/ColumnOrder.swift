@@ -42,3 +42,11 @@ struct ColumnOrder {
     before = min(before, 4096 &- distance)
   }
 }
+
+/// The first of the vectors of columns to go through, and the step to the next.
+@inline(__always)
+func columns(
+  _ range: Range<Int>, by width: Int, descends: Bool
+) -> (first: Int, step: Int) {
+  descends ? (range.upperBound &- width, 0 &- width) : (range.lowerBound, width)
+}

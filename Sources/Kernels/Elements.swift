@@ -31,10 +31,6 @@ protocol Element {
   /// What is loaded after a store.
   static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float>
   static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double>
-  /// Stores, and gives what would be loaded.
-  static func storeAndRoundFloats(
-    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
-  ) -> SIMD16<Float>
 
   static func loadFloat(_ source: UnsafePointer<Self>) -> Float
   static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
@@ -52,13 +48,6 @@ extension Element {
   @inline(__always)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
     storeDoubles(vector, to: destination)
-  }
-  @inline(__always)
-  static func storeAndRoundFloats(
-    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
-  ) -> SIMD16<Float> {
-    storeFloats(vector, to: destination)
-    return roundFloats(vector)
   }
 }
 
@@ -225,16 +214,6 @@ struct Half: HalfElement {
 
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
     ln_load_f16(source)
-  }
-
-  /// Of a vector that is stored a compiler would convert twice, in the store and beside it.
-  @inline(__always)
-  static func storeAndRoundFloats(
-    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
-  ) -> SIMD16<Float> {
-    let bits = ln_whole_ushort16(narrow(vector))
-    storeUnaligned(bits, to: destination)
-    return widen(bits)
   }
 }
 

@@ -325,8 +325,7 @@ where A.Compute == T.Compute {
       let descends =
         work.pointee.streams != 0
         && ColumnOrder(reading: UnsafePointer(x[first]), storing: y[first]).descends
-      let begin = descends ? count &- C.Vector.width : 0
-      let step = descends ? 0 &- C.Vector.width : C.Vector.width
+      let (begin, step) = columns(0..<count, by: C.Vector.width, descends: descends)
       let a = affine.terms(at: begin)
       let b = affine.terms(at: begin &+ step)
       let c = affine.terms(at: begin &+ 2 &* step)

@@ -64,8 +64,8 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
   into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int, descends: Bool
 ) where A.Compute == T.Compute {
   let width = A.Compute.Vector.width
-  var index = descends ? count &- width : 0
-  let step = descends ? 0 &- width : width
+  let (first, step) = columns(0..<count, by: width, descends: descends)
+  var index = first
   for _ in 0..<count / width {
     let terms = affine.terms(at: index)
     // Both are read before either is stored, which may look as if it were where the other is read from.
@@ -145,8 +145,8 @@ struct Normalization<N: Norm, A: Affine> {
     let end = index &+ C.Vector.whole(count &- index)
     let descends =
       !A.isRare && ahead == 0 && ColumnOrder(reading: row.elements, storing: y).descends
-    let step = descends ? 0 &- width : width
-    var column = descends ? end &- width : index
+    let (first, step) = columns(index..<end, by: width, descends: descends)
+    var column = first
     while index < end {
       if ahead != 0 {
         ln_prefetch(row.elements + (column &+ ahead))
@@ -225,8 +225,8 @@ struct Normalization<N: Norm, A: Affine> {
     }
     let end = index &+ C.Vector.whole(count &- index)
     let descends = ColumnOrder(reading: row.elements, storing: y).descends
-    let step = descends ? 0 &- width : width
-    var column = descends ? end &- width : index
+    let (first, step) = columns(index..<end, by: width, descends: descends)
+    var column = first
     while index < end {
       C.stream(
         affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column)

@@ -74,6 +74,7 @@ protocol ColumnSums<C> {
   func store(to sums: ParameterSums<C>, at column: Int)
 }
 
+/// In twice the precision.
 struct ExactSums<C: ComputeScalar>: ColumnSums {
   private var dweight: C.Wide.LaneSums
   private var dbias: C.Wide.LaneSums

@@ -118,8 +118,9 @@ struct ForwardPlan {
   }
 
   /// Whether later rows are asked for, where that is worth an instruction for each line: of a call that the last
-  /// level does not hold beside what others have there. Of add + norm only rows of 16 bits, which have the most to
-  /// compute for each line; where the last level is far the hardware does it for all but short rows and add + norm.
+  /// level does not hold beside what others have there. Short rows only if they are streamed, of add + norm only rows of
+  /// 16 bits, which have the most to compute for each line; where the last level is far the hardware does it for all but
+  /// short rows and add + norm.
   private static func asksAhead(
     _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
   ) -> Bool {
@@ -128,7 +129,8 @@ struct ForwardPlan {
     let row = arguments.norm.cols * size
     let isShort = row < 512
     guard arguments.addsToX else {
-      return isShort != caches.isLastNear || streams(arguments, of: bytes, caches)
+      return caches.isLastNear
+        ? !isShort || streams(arguments, of: bytes, caches) : isShort
     }
     return size == 2 && !isShort && (caches.isLastNear || row <= 16384)
   }
