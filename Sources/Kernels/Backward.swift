@@ -136,8 +136,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     while done < rows {
       let count = min(rowsPerChain, rows &- done)
       var isInRange = RowMask(repeating: -1)
-      chain.pointee = findScalars(
-        tensors, first &+ done, rows: count, sums, &isInRange)
+      findScalars(tensors, first &+ done, rows: count, sums, &isInRange, into: chain)
       good |= isInRange.bits(rows: count) << UInt32(done)
       done &+= rowsPerChain
       chain += 1
@@ -189,10 +188,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   private func findScalars(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask
-  ) -> GradientScalars<C> {
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask,
+    into scalars: UnsafeMutablePointer<GradientScalars<C>>
+  ) {
     guard let given = work.pointee.rstd else {
-      return scalarsOfRecomputed(tensors, first, rows, sums, &isInRange)
+      findScalarsOfRecomputed(tensors, first, rows, sums, &isInRange, into: scalars)
+      return
     }
     let firstInCall = tensors.pointee.first &+ first
     let rstd: C.Rows = load(given, firstInCall, rows)
@@ -213,17 +214,18 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         into: sums + index)
     }
     isInRange = isUsable(rstd)
-    return GradientScalars(
+    GradientScalars.find(
       work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: nil,
-      rstd: C.Wide(rstd), isInRange: &isInRange)
+      rstd: C.Wide(rstd), isInRange: &isInRange, into: scalars)
   }
 
   /// The same with the statistics of x found first.
   @inline(never)
-  private func scalarsOfRecomputed(
+  private func findScalarsOfRecomputed(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, _ rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask
-  ) -> GradientScalars<C> {
+    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask,
+    into scalars: UnsafeMutablePointer<GradientScalars<C>>
+  ) {
     let moments = withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerChain) {
       sums in
       sums.initialize(repeating: RowSums())
@@ -250,10 +252,10 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         findsMean: false, count: count, into: sums + index)
     }
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
-    return withUnsafePointer(to: moments.mean) { mean in
-      GradientScalars(
+    withUnsafePointer(to: moments.mean) { mean in
+      GradientScalars.find(
         work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: mean,
-        rstd: rstd, isInRange: &isInRange)
+        rstd: rstd, isInRange: &isInRange, into: scalars)
     }
   }
 

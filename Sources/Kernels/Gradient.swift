@@ -9,16 +9,19 @@ import CShims
 ///
 /// The sums go over x^ and never over raw x, which a large mean would leave without digits.
 struct GradientScalars<C: ComputeScalar> {
-  private var center: C.Rows
+  private let center: C.Rows
   private let rstd: C.Rows
   /// -(mean - center) * rstd
   private let offset: C.Rows
   private let rstdLow: C.Rows
   /// sum(g) / n
-  private var meanOfG: C.Rows
+  private let meanOfG: C.Rows
   /// -sum(g * x^) / n
-  private var slope: C.Rows
+  private let slope: C.Rows
 
+  /// Writes them where they are read from: a copy, by loads that are wider than these stores, would wait for them to
+  /// reach the cache.
+  ///
   /// - Parameters:
   ///   - work: whether the norm centers, and what is detached, whose term is left out.
   ///   - center: near the mean of x; the sums were taken around it.
@@ -27,10 +30,11 @@ struct GradientScalars<C: ComputeScalar> {
   ///   - isInRange: whether the sums are numbers that have lost nothing to underflow; else the row has to
   ///     be scaled, or holds NaN or infinity.
   @inline(never)
-  init(
+  static func find(
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide, center: C.Rows,
-    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask
+    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask,
+    into result: UnsafeMutablePointer<Self>
   ) {
     let centers = work.pointee.centers != 0
     let zero = C.Wide(repeating: 0)
@@ -39,7 +43,7 @@ struct GradientScalars<C: ComputeScalar> {
     var meanOfG = zero
     var low = zero
     var offset = zero
-    self.center = center
+    var usedCenter = center
     if centers { meanOfG = C.Wide.totals(rows: rows) { sums[$0].g } * reciprocalCount }
     if let mean {
       low = mean.pointee - wideCenter
@@ -54,18 +58,17 @@ struct GradientScalars<C: ComputeScalar> {
         ln_less8((wideCenter * wideCenter).doubles, (squares - low * low).doubles)
         & ln_less8(SIMD8(repeating: 0), (low * low).doubles)
       offset = zero - low.replacing(with: wideCenter + low, where: dropsCenter) * rstd
-      self.center = wideCenter.replacing(with: zero, where: dropsCenter).narrow
+      usedCenter = wideCenter.replacing(with: zero, where: dropsCenter).narrow
     }
     let slope = products * rstd * reciprocalCount - meanOfG * (low * rstd)
-    self.rstd = rstd.narrow
-    rstdLow =
-      work.pointee.coarse_rows != 0
-      ? C.Rows(repeating: .zero) : (rstd - C.Wide(self.rstd)).narrow
-    self.offset = offset.narrow
-    self.meanOfG = meanOfG.narrow
-    self.slope = (zero - slope).narrow
-    if work.pointee.detaches_mean != 0 { self.meanOfG = C.Rows(repeating: .zero) }
-    if work.pointee.detaches_rstd != 0 { self.slope = C.Rows(repeating: .zero) }
+    let rounded = rstd.narrow
+    let nothing = C.Rows(repeating: .zero)
+    result.initialize(
+      to: Self(
+        center: usedCenter, rstd: rounded, offset: offset.narrow,
+        rstdLow: work.pointee.coarse_rows != 0 ? nothing : (rstd - C.Wide(rounded)).narrow,
+        meanOfG: work.pointee.detaches_mean != 0 ? nothing : meanOfG.narrow,
+        slope: work.pointee.detaches_rstd != 0 ? nothing : (zero - slope).narrow))
     let isFinite = ln_less8(
       (meanOfG - meanOfG).doubles + (slope - slope).doubles, SIMD8(repeating: 1))
     let magnitude = ln_magnitude8(products.doubles)

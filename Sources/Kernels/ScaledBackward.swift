@@ -30,13 +30,14 @@ struct ScaledBackward<C: ComputeScalar> {
       x: scaled.row, dy: dy, weight: weight, around: center[0], findsMean: false, count: count,
       into: &rowSums)
     var isInRange = RowMask(repeating: -1)
-    let scalars = withUnsafePointer(to: scaled.moments.mean) { mean in
-      GradientScalars(
-        work, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
-        center: center, mean: mean, rstd: rstd, isInRange: &isInRange)
-    }
-    withUnsafePointer(to: scalars) {
-      finish(scaled.row, RowGradient($0, row: 0), outerRstd: outerRstd, count)
+    withUnsafeTemporaryAllocation(of: GradientScalars<Double>.self, capacity: 1) { scalars in
+      let scalars = scalars.baseAddress.unsafelyUnwrapped
+      withUnsafePointer(to: scaled.moments.mean) { mean in
+        GradientScalars.find(
+          work, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
+          center: center, mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
+      }
+      finish(scaled.row, RowGradient(scalars, row: 0), outerRstd: outerRstd, count)
     }
   }
 
