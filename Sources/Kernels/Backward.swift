@@ -198,11 +198,18 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     let firstInCall = tensors.pointee.first &+ first
     let rstd: C.Rows = load(given, firstInCall, rows)
     let center = work.pointee.mean.map { load($0, firstInCall, rows) } ?? C.Rows(repeating: .zero)
+    let asks = work.pointee.writes_ahead != 0
     for index in 0..<rows {
       let x = Row<T, C>(tensors.pointee.x[first &+ index])
       let dy = Row<T, C>(tensors.pointee.dy[first &+ index])
+      let dx = asks ? UnsafeRawPointer(tensors.pointee.dx?[first &+ index]) : nil
       #if !LAYERNORM_COMPACT
         if C.hasShortRows && count == 4 &* C.Vector.width {
+          if let dx {
+            for line in 0..<(4 &* C.Vector.width &* MemoryLayout<T>.stride / 64) {
+              ln_prefetch_write(UnsafeMutableRawPointer(mutating: dx) + 64 &* line)
+            }
+          }
           reduceFour(
             x: x, dy: dy, weight: weight, around: center[index], findsMean: centers,
             into: sums + index)
@@ -211,6 +218,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       #endif
       reduce(
         x: x, dy: dy, weight: weight, around: center[index], findsMean: centers, count: count,
+        dx: dx,
         into: sums + index)
     }
     isInRange = isUsable(rstd)

@@ -55,7 +55,6 @@ import CShims
       // As many as registers hold; each vector reads the others again.
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
-      let writesAhead = work.pointee.writes_ahead != 0
       let streams = work.pointee.streams != 0
       let (firstColumn, step) = columns(0..<wholeEnd, by: width, descends: tensors.descends)
       var column = firstColumn
@@ -63,7 +62,7 @@ import CShims
         if readsAhead {
           var later = begin.opaque(at: column &+ ahead)
           for _ in 0..<rows {
-            later.fetch(writes: writesAhead)
+            later.fetch()
             later.goOn(strides)
           }
         }
@@ -127,10 +126,9 @@ import CShims
         dx += strides.dx
       }
 
-      @inline(__always) func fetch(writes: Bool) {
+      @inline(__always) func fetch() {
         ln_prefetch(x)
         ln_prefetch(dy)
-        if writes { ln_prefetch_write(dx) }
       }
     }
 

@@ -63,7 +63,7 @@ struct BackwardPlan {
       ? try RowBuffers(
         cols: norm.cols, elementSize: compute.size,
         perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
-    let traffic = Traffic(arguments)
+    let traffic = Traffic(arguments, isShared: partition.parts > 1)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
@@ -100,12 +100,13 @@ struct BackwardPlan {
     var writesAhead = false
     var streams = false
 
-    init(_ arguments: BackwardArguments) {
+    init(_ arguments: BackwardArguments, isShared: Bool) {
       let norm = arguments.norm
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
-      let isStreamed = caches.streams(norm.elements, outputOf: size, allOf: bytes)
+      let isStreamed = caches.streams(
+        norm.elements, outputOf: size, allOf: bytes, isShared: isShared)
       if isStreamed, let dx = arguments.dx {
         streams =
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)

@@ -22,16 +22,18 @@ struct ForwardPlan {
     let isFar = machine.isFar(norm.elements, of: tensors)
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
+    let streams = ForwardPlan.streams(
+      arguments, of: tensors, caches, isShared: partition.parts > 1)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
       bytes_per_group: isFar ? 0 : machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
-      is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches) ? 1 : 0,
+      is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches, streams: streams) ? 1 : 0,
       fetches: machine.isLastNear ? 0 : 1,
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
-      is_piped: ForwardPlan.isPiped(arguments, of: tensors, caches) ? 1 : 0,
-      streams: ForwardPlan.streams(arguments, of: tensors, caches) ? 1 : 0,
+      is_piped: ForwardPlan.isPiped(arguments, caches, streams: streams) ? 1 : 0,
+      streams: streams ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
@@ -96,25 +98,25 @@ struct ForwardPlan {
   private static let fewRows: Int64 = 16
 
   private static func streams(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isShared: Bool
   ) -> Bool {
     guard let caches else { return false }
     return caches.streams(
-      arguments.norm.elements, outputOf: arguments.y.dtype.size, allOf: bytes)
+      arguments.norm.elements, outputOf: arguments.y.dtype.size, allOf: bytes, isShared: isShared)
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
 
   /// Whether each row is stored while the next is read.
   private static func isPiped(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+    _ arguments: ForwardArguments, _ caches: Caches?, streams: Bool
   ) -> Bool {
     guard let caches, !caches.isLastNear, !arguments.addsToX, arguments.x.dtype == .f32 else {
       return false
     }
     let row = arguments.norm.cols * arguments.y.dtype.size
     return (1024...8192).contains(row)
-      && (!streams(arguments, of: bytes, caches) || arguments.y.hasRowsOfVectors)
+      && (!streams || arguments.y.hasRowsOfVectors)
   }
 
   /// Whether later rows are asked for, where that is worth an instruction for each line: of a call that the last
@@ -122,15 +124,14 @@ struct ForwardPlan {
   /// 16 bits, which have the most to compute for each line; where the last level is far the hardware does it for all but
   /// short rows and add + norm.
   private static func asksAhead(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, streams: Bool
   ) -> Bool {
     guard let caches, caches.isFar(arguments.norm.elements, of: bytes) else { return false }
     let size = arguments.y.dtype.size
     let row = arguments.norm.cols * size
     let isShort = row < 512
     guard arguments.addsToX else {
-      return caches.isLastNear
-        ? !isShort || streams(arguments, of: bytes, caches) : isShort
+      return caches.isLastNear ? !isShort || streams : isShort
     }
     return size == 2 && !isShort && (caches.isLastNear || row <= 16384)
   }
