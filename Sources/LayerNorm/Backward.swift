@@ -105,14 +105,15 @@ struct BackwardPlan {
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
+      let row = norm.cols * size
+      // One thread alone waits for each line before it can write to it. For short rows there is more else to do.
       let isStreamed = caches.streams(
-        norm.elements, outputOf: size, allOf: bytes, isShared: isShared)
+        norm.elements, outputOf: size, allOf: bytes, from: isShared ? 16 : row < 512 ? 12 : 9)
       if isStreamed, let dx = arguments.dx {
         streams =
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)
           && !dx.coincides(with: arguments.x)
       }
-      let row = norm.cols * size
       if caches.isLastNear {
         // To ask for later rows costs up to 15 % of a call that the caches hold, and gains up to a third of one that
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each

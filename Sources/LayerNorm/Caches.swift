@@ -22,13 +22,14 @@ struct Caches {
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
   /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
-  /// read that finds part of it cached: where the last level is near, of a call that moves as much as that has; else of
-  /// an output that is as large as what is far. One thread alone, which waits for each line before it can write to it,
-  /// gains earlier where the output is less than half of what moves, and the reading less of the time.
-  func streams(_ elements: Int64, outputOf size: Int64, allOf bytes: Int64, isShared: Bool) -> Bool
-  {
-    let near = isShared || 2 * size == bytes ? smallestFar / 3 * 4 : smallestFar
-    return elements >= (isLastNear ? near / bytes : smallestFar / size)
+  /// read that finds part of it cached.
+  ///
+  /// - Parameter sixteenths: of a last level that is near, what such a call moves at least. Elsewhere its output is as
+  ///   large as what is far.
+  func streams(
+    _ elements: Int64, outputOf size: Int64, allOf bytes: Int64, from sixteenths: Int64
+  ) -> Bool {
+    elements >= (isLastNear ? smallestFar / 12 * sixteenths / bytes : smallestFar / size)
   }
 
   private static let smallestLarge: Int64 = 4 << 20

@@ -101,8 +101,12 @@ struct ForwardPlan {
     _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isShared: Bool
   ) -> Bool {
     guard let caches else { return false }
+    let size = arguments.y.dtype.size
+    // Beside a residual and sums, the reading of y is less of the time, and one thread alone waits for each line before
+    // it can write to it.
+    let isEarly = arguments.addsToX && !isShared && arguments.norm.cols * size >= 512
     return caches.streams(
-      arguments.norm.elements, outputOf: arguments.y.dtype.size, allOf: bytes, isShared: isShared)
+      arguments.norm.elements, outputOf: size, allOf: bytes, from: isEarly ? 12 : 16)
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
