@@ -28,137 +28,89 @@ func forward<T: Element, P: Element>(
   ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
 }
 
-/// The rows of one call.
-private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
-where A.Compute == T.Compute {
+/// Rows of one batch.
+private struct ForwardTensors<T: Element> {
+  /// The number in the call of what is row 0 here.
+  let first: Int
+  let x: BatchRows<T>
+  let residual: BatchRows<T>?
+  /// What is normalized: x, or what the sums are written to, y where they are not wanted.
+  let normalized: BatchRows<T>
+  let y: BatchRows<T>
+  /// Whether the columns of a pair are gone through from the last to the first.
+  let descends: Bool
+
+  @inline(__always)
+  init(
+    _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
+    adds: Bool
+  ) {
+    self.first = first
+    x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
+    y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
+    residual = BatchRows(work.pointee.residual, at: position)
+    normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
+    descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
+  }
+}
+
+/// The statistics of the rows of a group, whatever their weight and bias.
+private struct GroupStatistics<T: Element> {
   typealias C = T.Compute
 
   private let work: UnsafePointer<ln_forward_work>
-  private let affine: A
   private let count: Int
-  private let reciprocalCount: C.Wide
-  private var centers: Bool { N.centers && work.pointee.centers != 0 }
-  private var adds: Bool {
+  let reciprocalCount: C.Wide
+  private var centers: Bool { work.pointee.centers != 0 }
+  var adds: Bool {
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
       || work.pointee.sum.data != nil
   }
-  private var isFar: Bool {
-    #if LAYERNORM_COMPACT
-      false
-    #else
-      work.pointee.is_far != 0
-    #endif
-  }
 
-  @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
+  @inline(__always) init(_ work: UnsafePointer<ln_forward_work>) {
     self.work = work
-    self.affine = affine
     count = Int(work.pointee.cols)
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
   }
 
-  /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
-  /// first-level cache in between.
-  @inline(never) func run(_ begin: Int, _ end: Int) {
-    Group<T>.withMemory(rows: end &- begin) { group in
-      var first = begin
-      while first < end {
-        let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
-        let stop = min(end, first &+ position.leftInBatch)
-        withUnsafePointer(
-          to: Tensors(work, first, rows: stop &- first, at: position, adds: adds)
-        ) {
-          run($0, rows: stop &- first, group)
-        }
-        first = stop
-      }
-    }
-    if work.pointee.streams != 0 { ln_stream_fence() }
-  }
-
-  /// Rows of one batch.
-  private struct Tensors {
-    /// The number in the call of what is row 0 here.
-    let first: Int
-    let x: BatchRows<T>
-    let residual: BatchRows<T>?
-    /// What is normalized: x, or what the sums are written to, y where they are not wanted.
-    let normalized: BatchRows<T>
-    let y: BatchRows<T>
-    /// Whether the columns of a pair are gone through from the last to the first.
-    let descends: Bool
-
-    @inline(__always)
-    init(
-      _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
-      adds: Bool
-    ) {
-      self.first = first
-      x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
-      y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
-      residual = BatchRows(work.pointee.residual, at: position)
-      normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
-      descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
-    }
-  }
-
-  @inline(__always)
-  private func run(_ tensors: UnsafePointer<Tensors>, rows: Int, _ group: Group<T>) {
-    #if !LAYERNORM_COMPACT
-      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
-        runPiped(tensors, rows: rows, group)
-        return
-      }
-    #endif
-    let rowBytes = count &* MemoryLayout<T>.stride
-    // Of short rows more: while the chain of some goes on, there are others to read.
-    let chains =
-      C.hasShortRows ? min(C.bytesPerGroup / rowBytes / rowsPerChain, Group<T>.mostChains) : 0
-    // Where sums are written as they are read, more rows were slower.
-    let isLarge = !adds || LN_VECTORS_IN_REGISTERS <= 8
-    let fitting =
-      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
-      / rowBytes
-    let size = chains >= 2 ? chains &* rowsPerChain : max(1, min(rowsPerChain, fitting))
-    var row = 0
-    while row < rows {
-      let count = min(size, rows &- row)
-      run(tensors, row, rows: count, group)
-      row &+= count
-    }
-  }
-
-  @inline(__always)
-  private func run(
-    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>
-  ) {
+  /// What the rows are normalized with goes to the group. Gives those that are out of range, as bits.
+  @inline(never)
+  func find(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
+  ) -> UInt32 {
     var outOfRange: UInt32 = 0
     var done = 0
     var scalars = group.scalars
     repeat {
-      outOfRange |=
-        findScalars(
-          tensors, first &+ done, rows: min(rowsPerChain, rows &- done), group.sums,
-          into: scalars) << UInt32(done)
-      done &+= rowsPerChain
-      scalars += 1
+      // Two chains side by side: one alone is longer than what a CPU looks ahead.
+      let end = min(rows, done &+ 2 &* rowsPerChain)
+      var row = done
+      var sums = group.sums
+      repeat {
+        findSums(tensors, first &+ row, rows: min(rowsPerChain, end &- row), sums)
+        sums = group.laterSums
+        row &+= rowsPerChain
+      } while row < end
+      sums = group.sums
+      repeat {
+        outOfRange |=
+          findScalars(
+            tensors, first &+ done, rows: min(rowsPerChain, end &- done), sums, into: scalars)
+          << UInt32(done)
+        sums = group.laterSums
+        scalars += 1
+        done &+= rowsPerChain
+      } while done < end
     } while done < rows
-    #if !LAYERNORM_COMPACT
-      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
-        normalizeFour(tensors, first, rows: rows, group)
-        return
-      }
-    #endif
-    normalize(tensors, first, rows: rows, group, outOfRange)
+    return outOfRange
   }
 
-  /// Of at most `rowsPerChain` rows: the long chain of operations from the sums of a row to its rstd is gone
-  /// through once for all of them. Gives those that are out of range, as bits.
+  /// Takes the sums of at most `rowsPerChain` rows, of what is added to a residual as it is written.
   @inline(__always)
-  private func findScalars(
-    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
-  ) -> UInt32 {
+  private func findSums(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<C>>
+  ) {
     let normalized = tensors.pointee.normalized
     if adds {
       for index in 0..<rows {
@@ -176,6 +128,16 @@ where A.Compute == T.Compute {
     } else {
       reduce(RMSNorm.self, work, normalized, first, rows: rows, into: sums)
     }
+  }
+
+  /// The long chain of operations from the sums of a row to its rstd is gone through once for all rows that
+  /// `findSums` has taken together. Gives those that are out of range, as bits.
+  @inline(__always)
+  private func findScalars(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
+  ) -> UInt32 {
+    let normalized = tensors.pointee.normalized
     return centers
       ? LayerNorm.findScalars(
         work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
@@ -184,10 +146,94 @@ where A.Compute == T.Compute {
         work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
         reciprocalCount, into: scalars)
   }
+}
+
+/// The rows of one call.
+private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
+where A.Compute == T.Compute {
+  typealias C = T.Compute
+
+  private let work: UnsafePointer<ln_forward_work>
+  private let affine: A
+  private let count: Int
+  private let statistics: GroupStatistics<T>
+  private var isFar: Bool {
+    #if LAYERNORM_COMPACT
+      false
+    #else
+      work.pointee.is_far != 0
+    #endif
+  }
+
+  @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
+    self.work = work
+    self.affine = affine
+    count = Int(work.pointee.cols)
+    statistics = GroupStatistics(work)
+  }
+
+  /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
+  /// first-level cache in between.
+  @inline(never) func run(_ begin: Int, _ end: Int) {
+    Group<T>.withMemory(rows: end &- begin) { group in
+      var first = begin
+      while first < end {
+        let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
+        let stop = min(end, first &+ position.leftInBatch)
+        withUnsafePointer(
+          to: ForwardTensors(work, first, rows: stop &- first, at: position, adds: statistics.adds)
+        ) {
+          run($0, rows: stop &- first, group)
+        }
+        first = stop
+      }
+    }
+    if work.pointee.streams != 0 { ln_stream_fence() }
+  }
+
+  @inline(__always)
+  private func run(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: Group<T>) {
+    #if !LAYERNORM_COMPACT
+      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
+        runPiped(tensors, rows: rows, group)
+        return
+      }
+    #endif
+    let rowBytes = count &* MemoryLayout<T>.stride
+    // Of short rows more: while the chain of some goes on, there are others to read.
+    let chains =
+      C.hasShortRows ? min(C.bytesPerGroup / rowBytes / rowsPerChain, Group<T>.mostChains) : 0
+    // Where sums are written as they are read, more rows were slower.
+    let isLarge = !statistics.adds || LN_VECTORS_IN_REGISTERS <= 8
+    let fitting =
+      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
+      / rowBytes
+    let size = chains >= 2 ? chains &* rowsPerChain : max(1, min(rowsPerChain, fitting))
+    var row = 0
+    while row < rows {
+      let count = min(size, rows &- row)
+      run(tensors, row, rows: count, group)
+      row &+= count
+    }
+  }
+
+  @inline(__always)
+  private func run(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
+  ) {
+    let outOfRange = statistics.find(tensors, first, rows: rows, group)
+    #if !LAYERNORM_COMPACT
+      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
+        normalizeFour(tensors, first, rows: rows, group)
+        return
+      }
+    #endif
+    normalize(tensors, first, rows: rows, group, outOfRange)
+  }
 
   @inline(never)
   private func normalize(
-    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>,
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>,
     _ outOfRange: UInt32
   ) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
@@ -285,14 +331,15 @@ where A.Compute == T.Compute {
     /// Each row is normalized while the sums of the next one are taken: where both wait for memory, reading and
     /// writing go on at the same time.
     @inline(never)
-    private func runPiped(_ tensors: UnsafePointer<Tensors>, rows: Int, _ group: Group<T>) {
+    private func runPiped(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: Group<T>)
+    {
       func findSums(_ row: Int) {
         reduce(N.self, work, tensors.pointee.x, row, rows: 1, into: group.sums)
       }
       func findScalars(_ row: Int) -> UInt32 {
         N.findScalars(
           work, tensors.pointee.x, row, of: tensors.pointee.first &+ row, rows: 1, group.sums,
-          count, reciprocalCount, into: group.scalars)
+          count, statistics.reciprocalCount, into: group.scalars)
       }
       findSums(0)
       var outOfRange = findScalars(0)
@@ -318,7 +365,7 @@ where A.Compute == T.Compute {
     /// rest.
     @inline(never)
     private func normalizeFour(
-      _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group<T>
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
     ) {
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
@@ -401,8 +448,8 @@ private struct Group<T: Element> {
   /// As many rows as there are bits for those that are out of range.
   @inline(__always) static var mostChains: Int { 4 }
 
-  /// Of the rows of a chain.
-  let sums: UnsafeMutablePointer<RowSums<T.Compute>>
+  /// Of the rows of a chain, and of the next one.
+  let sums, laterSums: UnsafeMutablePointer<RowSums<T.Compute>>
   /// One for each chain.
   let scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
 
@@ -410,12 +457,18 @@ private struct Group<T: Element> {
   @inline(__always) static func withMemory(rows: Int, _ body: (Group<T>) -> Void) {
     withUnsafeTemporaryAllocation(of: RowScalars<T.Compute>.self, capacity: mostChains) {
       scalars in
+      // Both as one would be too large to be allocated on the stack.
       withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) { sums in
-        if rows > 1 { sums.initialize(repeating: RowSums()) }
-        body(
-          Group(
-            sums: sums.baseAddress.unsafelyUnwrapped,
-            scalars: scalars.baseAddress.unsafelyUnwrapped))
+        withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) {
+          laterSums in
+          if rows > 1 { sums.initialize(repeating: RowSums()) }
+          if rows > rowsPerChain { laterSums.initialize(repeating: RowSums()) }
+          body(
+            Group(
+              sums: sums.baseAddress.unsafelyUnwrapped,
+              laterSums: laterSums.baseAddress.unsafelyUnwrapped,
+              scalars: scalars.baseAddress.unsafelyUnwrapped))
+        }
       }
     }
   }
