@@ -10,9 +10,6 @@ func backward<T: Element>(
   rows.run(Int(begin), Int(end))
 }
 
-/// How many chains a group of short rows has.
-@inline(__always) private var mostChains: Int { 2 }
-
 /// The rows of one block, a group at a time. A group takes two passes: one along each row for its sums,
 /// and one along the columns of four rows at a time for dx, dweight and dbias.
 struct BackwardRows<T: Element> where T.Compute: Element {
@@ -72,47 +69,46 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    if end &- begin == 1 {
-      // Those of a chain would be too large to be allocated on the stack.
-      var sums = GradientRowSums<C>()
-      run(begin, end, &sums)
-    } else {
-      withUnsafeTemporaryAllocation(of: GradientRowSums<C>.self, capacity: rowsPerChain) { sums in
-        sums.initialize(repeating: GradientRowSums())
-        run(begin, end, sums.baseAddress.unsafelyUnwrapped)
+    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
+    // Whole fours.
+    let size =
+      fitting < rowsPerChain
+      ? rowsPerChain / 2 : min(fitting / rowsPerChain, GradientRowSums<C>.chains) &* rowsPerChain
+    GradientRowSums<C>.withMemory(rows: min(size, end &- begin)) { sums in
+      withUnsafeTemporaryAllocation(
+        of: GradientScalars<C>.self, capacity: GradientRowSums<C>.chains
+      ) { scalars in
+        let group = Group(sums: sums, scalars: scalars.baseAddress.unsafelyUnwrapped)
+        run(begin, end, size: size, group)
       }
     }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 
-  @inline(never)
-  private func run(
-    _ begin: Int, _ end: Int, _ sums: UnsafeMutablePointer<GradientRowSums<C>>
-  ) {
-    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
-    // Whole fours.
-    let size =
-      C.hasShortRows && fitting >= 2 &* rowsPerChain
-      ? mostChains &* rowsPerChain : fitting >= rowsPerChain ? rowsPerChain : rowsPerChain / 2
-    withUnsafeTemporaryAllocation(of: GradientScalars<C>.self, capacity: mostChains) { scalars in
-      let scalars = scalars.baseAddress.unsafelyUnwrapped
-      var first = begin
-      while first < end {
-        let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
-        let rows = min(end &- first, position.leftInBatch)
-        withUnsafePointer(to: Tensors(work, first, at: position)) { tensors in
-          var row = 0
-          while row < rows {
-            let count = min(size, rows &- row, leftToJoin(before &+ first &- begin &+ row))
-            run(tensors, row, rows: count, sums, scalars)
-            row &+= count
-            if let sums = self.sums, leftToJoin(before &+ first &- begin &+ row) == coarseRows {
-              sums.joinCoarse()
-            }
+  /// What is known of a group of rows: their sums, and for each chain what they come to.
+  private struct Group {
+    let sums: UnsafePointer<GradientRowSums<C>>
+    let scalars: UnsafeMutablePointer<GradientScalars<C>>
+  }
+
+  @inline(__always)
+  private func run(_ begin: Int, _ end: Int, size: Int, _ group: Group) {
+    var first = begin
+    while first < end {
+      let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
+      let rows = min(end &- first, position.leftInBatch)
+      withUnsafePointer(to: Tensors(work, first, at: position)) { tensors in
+        var row = 0
+        while row < rows {
+          let count = min(size, rows &- row, leftToJoin(before &+ first &- begin &+ row))
+          run(tensors, row, rows: count, group)
+          row &+= count
+          if let sums, leftToJoin(before &+ first &- begin &+ row) == coarseRows {
+            sums.joinCoarse()
           }
         }
-        first &+= rows
       }
+      first &+= rows
     }
   }
 
@@ -126,26 +122,23 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   @inline(__always)
   private func run(
-    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>,
-    _ scalars: UnsafeMutablePointer<GradientScalars<C>>
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group
   ) {
+    if work.pointee.rstd != nil { findSums(tensors, first, rows: rows, group.sums) }
     var good: UInt32 = 0
     var done = 0
-    var chain = scalars
-    while done < rows {
+    repeat {
       let count = min(rowsPerChain, rows &- done)
       var isInRange = RowMask(repeating: -1)
-      findScalars(tensors, first &+ done, rows: count, sums, &isInRange, into: chain)
+      findScalars(tensors, first &+ done, rows: count, group, sumsFrom: done, &isInRange)
       good |= isInRange.bits(rows: count) << UInt32(done)
       done &+= rowsPerChain
-      chain += 1
-    }
+    } while done < rows
     var index = 0
     while index < rows {
       let four = Four(
         tensors: tensors, first: first &+ index, isGood: good >> UInt32(index) & 15,
-        scalars: scalars, firstScalar: index)
+        scalars: group.scalars, firstScalar: index)
       finish(
         four, ahead: max(rows &* Int(work.pointee.x.row_stride), 8192 / MemoryLayout<T>.stride))
       for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
@@ -186,23 +179,21 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: The sums of each row
 
-  private func findScalars(
+  /// Of the rows of a group, whose statistics are given: of two chains, which then go on side by side, since one alone
+  /// is longer than what a CPU looks ahead.
+  @inline(never)
+  private func findSums(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask,
-    into scalars: UnsafeMutablePointer<GradientScalars<C>>
+    _ sums: UnsafePointer<GradientRowSums<C>>
   ) {
-    guard let given = work.pointee.rstd else {
-      findScalarsOfRecomputed(tensors, first, rows, sums, &isInRange, into: scalars)
-      return
-    }
-    let firstInCall = tensors.pointee.first &+ first
-    let rstd: C.Rows = load(given, firstInCall, rows)
-    let center = work.pointee.mean.map { load($0, firstInCall, rows) } ?? C.Rows(repeating: .zero)
+    let means = work.pointee.mean?.assumingMemoryBound(to: C.self)
     let asks = work.pointee.writes_ahead != 0
     for index in 0..<rows {
-      let x = Row<T, C>(tensors.pointee.x[first &+ index])
-      let dy = Row<T, C>(tensors.pointee.dy[first &+ index])
-      let dx = asks ? UnsafeRawPointer(tensors.pointee.dx?[first &+ index]) : nil
+      let row = first &+ index
+      let center = means?[tensors.pointee.first &+ row] ?? C.zero
+      let x = Row<T, C>(tensors.pointee.x[row])
+      let dy = Row<T, C>(tensors.pointee.dy[row])
+      let dx = asks ? UnsafeRawPointer(tensors.pointee.dx?[row]) : nil
       #if !LAYERNORM_COMPACT
         if C.hasShortRows && count == 4 &* C.Vector.width {
           if let dx {
@@ -211,28 +202,45 @@ struct BackwardRows<T: Element> where T.Compute: Element {
             }
           }
           reduceFour(
-            x: x, dy: dy, weight: weight, around: center[index], findsMean: centers,
-            into: sums + index)
+            x: x, dy: dy, weight: weight, around: center, findsMean: centers, into: sums,
+            row: index)
           continue
         }
       #endif
       reduce(
-        x: x, dy: dy, weight: weight, around: center[index], findsMean: centers, count: count,
-        dx: dx,
-        into: sums + index)
+        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count, dx: dx,
+        into: sums, row: index)
     }
+  }
+
+  /// Of the rows of a chain.
+  ///
+  /// - Parameter sumsFrom: the row of the sums that theirs begin with.
+  @inline(__always)
+  private func findScalars(
+    _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group, sumsFrom: Int,
+    _ isInRange: inout RowMask
+  ) {
+    let scalars = group.scalars + sumsFrom / rowsPerChain
+    guard let given = work.pointee.rstd else {
+      findScalarsOfRecomputed(tensors, first, rows, group.sums, into: scalars, &isInRange)
+      return
+    }
+    let firstInCall = tensors.pointee.first &+ first
+    let rstd: C.Rows = load(given, firstInCall, rows)
     isInRange = isUsable(rstd)
     GradientScalars.find(
-      work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: nil,
-      rstd: C.Wide(rstd), isInRange: &isInRange, into: scalars)
+      work, rows: rows, group.sums, from: sumsFrom, reciprocalCount: reciprocalCount,
+      center: work.pointee.mean.map { load($0, firstInCall, rows) } ?? C.Rows(repeating: .zero),
+      mean: nil, rstd: C.Wide(rstd), isInRange: &isInRange, into: scalars)
   }
 
   /// The same with the statistics of x found first.
   @inline(never)
   private func findScalarsOfRecomputed(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, _ rows: Int,
-    _ sums: UnsafeMutablePointer<GradientRowSums<C>>, _ isInRange: inout RowMask,
-    into scalars: UnsafeMutablePointer<GradientScalars<C>>
+    _ sums: UnsafePointer<GradientRowSums<C>>,
+    into scalars: UnsafeMutablePointer<GradientScalars<C>>, _ isInRange: inout RowMask
   ) {
     let moments = withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: rowsPerChain) {
       sums in
@@ -257,13 +265,13 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       reduce(
         x: Row(tensors.pointee.x[first &+ index]), dy: Row(tensors.pointee.dy[first &+ index]),
         weight: weight, around: center[index],
-        findsMean: false, count: count, into: sums + index)
+        findsMean: false, count: count, into: sums, row: index)
     }
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
     withUnsafePointer(to: moments.mean) { mean in
       GradientScalars.find(
-        work, rows: rows, sums, reciprocalCount: reciprocalCount, center: center, mean: mean,
-        rstd: rstd, isInRange: &isInRange, into: scalars)
+        work, rows: rows, sums, from: 0, reciprocalCount: reciprocalCount, center: center,
+        mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
     }
   }
 

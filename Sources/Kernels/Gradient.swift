@@ -32,25 +32,26 @@ struct GradientScalars<C: ComputeScalar> {
   @inline(never)
   static func find(
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
-    _ sums: UnsafePointer<GradientRowSums<C>>, reciprocalCount: C.Wide, center: C.Rows,
-    mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask,
+    _ sums: UnsafePointer<GradientRowSums<C>>, from firstSum: Int, reciprocalCount: C.Wide,
+    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask,
     into result: UnsafeMutablePointer<Self>
   ) {
     let centers = work.pointee.centers != 0
     let zero = C.Wide(repeating: 0)
-    let products = C.Wide.totals(rows: rows) { sums[$0].products }
+    let sums = sums.pointee.from(firstSum)
+    let products = C.Wide.totals(rows: rows) { sums.products[$0] }
     let wideCenter = C.Wide(center)
     var meanOfG = zero
     var low = zero
     var offset = zero
     var usedCenter = center
-    if centers { meanOfG = C.Wide.totals(rows: rows) { sums[$0].g } * reciprocalCount }
+    if centers { meanOfG = C.Wide.totals(rows: rows) { sums.g[$0] } * reciprocalCount }
     if let mean {
       low = mean.pointee - wideCenter
       offset = zero - low * rstd
     } else if centers {
-      low = C.Wide.totals(rows: rows) { sums[$0].deviations } * reciprocalCount
-      let squares = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
+      low = C.Wide.totals(rows: rows) { sums.deviations[$0] } * reciprocalCount
+      let squares = C.Wide.totals(rows: rows) { sums.squares[$0] } * reciprocalCount
       // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
       // find, and keeps its mean. What rstd says of the variance does not do: it knows of an eps that may not
       // be this call's.
@@ -132,14 +133,49 @@ struct RowGradient<C: ComputeScalar> {
   }
 }
 
-/// The sums of g, of g * d, of d and of d^2 over a row, d = x - center, each in eight lanes.
+/// The sums of g, of g * d, of d and of d^2 over each of some rows, d = x - center, each in eight lanes.
 struct GradientRowSums<C: ComputeScalar> {
-  fileprivate var g = C.Wide(repeating: 0)
-  fileprivate var products = C.Wide(repeating: 0)
-  fileprivate var deviations = C.Wide(repeating: 0)
-  fileprivate var squares = C.Wide(repeating: 0)
+  fileprivate private(set) var g: UnsafeMutablePointer<C.Wide>
+  fileprivate private(set) var products: UnsafeMutablePointer<C.Wide>
+  fileprivate private(set) var deviations: UnsafeMutablePointer<C.Wide>
+  fileprivate private(set) var squares: UnsafeMutablePointer<C.Wide>
 
-  @inline(__always) init() {}
+  /// How many chains they can be of.
+  @inline(__always) static var chains: Int { C.hasShortRows ? 2 : 1 }
+
+  /// With memory for `rows` rows, at most as many as `chains` have. Each sum's is apart: together they would be too large to
+  /// be allocated on the stack.
+  @inline(__always)
+  static func withMemory(rows: Int, _ body: (UnsafeMutablePointer<Self>) -> Void) {
+    @inline(__always)
+    func withSums(_ body: (UnsafeMutablePointer<C.Wide>) -> Void) {
+      withUnsafeTemporaryAllocation(of: C.Wide.self, capacity: chains &* rowsPerChain) { sums in
+        let sums = sums.baseAddress.unsafelyUnwrapped
+        // Of one row alone, those of others are not looked at.
+        if rows > 1 {
+          let count = rows > rowsPerChain ? chains &* rowsPerChain : rowsPerChain
+          sums.initialize(repeating: C.Wide(repeating: 0), count: count)
+        }
+        body(sums)
+      }
+    }
+    withSums { g in
+      withSums { products in
+        withSums { deviations in
+          withSums { squares in
+            var sums = Self(g: g, products: products, deviations: deviations, squares: squares)
+            body(&sums)
+          }
+        }
+      }
+    }
+  }
+
+  /// Those from a row on.
+  @inline(__always) func from(_ row: Int) -> Self {
+    Self(
+      g: g + row, products: products + row, deviations: deviations + row, squares: squares + row)
+  }
 }
 
 /// - Parameters:
@@ -149,19 +185,19 @@ struct GradientRowSums<C: ComputeScalar> {
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
   dx: UnsafeRawPointer? = nil,
-  into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
+  into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
   // Of rare rows, what is found is not looked at: one code for both.
   if findsMean || KnowsMean.isFound || X.isRare {
     var sums = GradientSums<X, G, W, FindsMean>(
       x: x, dy: dy, weight: weight, around: center, dx: dx)
     sums.reduce(count)
-    sums.write(to: result)
+    sums.write(to: result, row: row)
   } else {
     var sums = GradientSums<X, G, W, KnowsMean>(
       x: x, dy: dy, weight: weight, around: center, dx: dx)
     sums.reduce(count)
-    sums.write(to: result)
+    sums.write(to: result, row: row)
   }
 }
 
@@ -170,16 +206,16 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
   @inline(__always)
   func reduceFour<X: RowSource, G: RowSource, W: RowSource>(
     x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool,
-    into result: UnsafeMutablePointer<GradientRowSums<X.Compute>>
+    into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
   ) where X.Compute == G.Compute, W.Compute == X.Compute {
     if findsMean {
       var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
       sums.reduceFour()
-      sums.write(to: result)
+      sums.write(to: result, row: row)
     } else {
       var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
       sums.reduceFour()
-      sums.write(to: result)
+      sums.write(to: result, row: row)
     }
   }
 #endif
@@ -225,12 +261,13 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     self.center = Compute.Vector(repeating: center)
   }
 
-  @inline(__always) func write(to result: UnsafeMutablePointer<GradientRowSums<Compute>>) {
-    result.pointee.g = g.eight
-    result.pointee.products = products.eight
+  @inline(__always)
+  func write(to result: UnsafePointer<GradientRowSums<Compute>>, row: Int) {
+    result.pointee.g[row] = g.eight
+    result.pointee.products[row] = products.eight
     guard M.isFound else { return }
-    result.pointee.deviations = deviations.eight
-    result.pointee.squares = squares.eight
+    result.pointee.deviations[row] = deviations.eight
+    result.pointee.squares[row] = squares.eight
   }
 
   struct Lanes: Accumulator {

@@ -25,19 +25,20 @@ struct ScaledBackward<C: ComputeScalar> {
       rstd = DoubleDouble(repeating: outerRstd) * DoubleDouble(repeating: 1 / scaled.row.scale)
     }
     let center = scaled.moments.center.narrow
-    var rowSums = GradientRowSums<Double>()
-    reduce(
-      x: scaled.row, dy: dy, weight: weight, around: center[0], findsMean: false, count: count,
-      into: &rowSums)
-    var isInRange = RowMask(repeating: -1)
-    withUnsafeTemporaryAllocation(of: GradientScalars<Double>.self, capacity: 1) { scalars in
-      let scalars = scalars.baseAddress.unsafelyUnwrapped
-      withUnsafePointer(to: scaled.moments.mean) { mean in
-        GradientScalars.find(
-          work, rows: 1, &rowSums, reciprocalCount: DoubleDouble(reciprocalOf: count),
-          center: center, mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
+    GradientRowSums<Double>.withMemory(rows: 1) { sums in
+      reduce(
+        x: scaled.row, dy: dy, weight: weight, around: center[0], findsMean: false, count: count,
+        into: sums, row: 0)
+      var isInRange = RowMask(repeating: -1)
+      withUnsafeTemporaryAllocation(of: GradientScalars<Double>.self, capacity: 1) { scalars in
+        let scalars = scalars.baseAddress.unsafelyUnwrapped
+        withUnsafePointer(to: scaled.moments.mean) { mean in
+          GradientScalars.find(
+            work, rows: 1, sums, from: 0, reciprocalCount: DoubleDouble(reciprocalOf: count),
+            center: center, mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
+        }
+        finish(scaled.row, RowGradient(scalars, row: 0), outerRstd: outerRstd, count)
       }
-      finish(scaled.row, RowGradient(scalars, row: 0), outerRstd: outerRstd, count)
     }
   }
 
