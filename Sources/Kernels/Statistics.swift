@@ -55,9 +55,9 @@ struct Moments<C: ComputeScalar> {
     _: N.Type, rows: Int, count: Int, reciprocalCount: C.Wide,
     sums: UnsafeMutablePointer<RowSums<C>>, row: (_ index: Int) -> S
   ) where S.Compute == C {
-    self.init(N.self, rows: rows, sums, reciprocalCount)
+    self.init(rareOf: N.self, rows: rows, sums, reciprocalCount)
     guard N.centers else { return }
-    let far = ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0.2))
+    let far = areFar
     let farRows = far.bits(rows: rows)
     if farRows == 0 { return }
     let shifts = mean.narrow
@@ -65,7 +65,7 @@ struct Moments<C: ComputeScalar> {
       let shift = RowShift<C>(vector: C.Vector(repeating: shifts[index]))
       reduce(NormOfSums<N>.self, row(index), around: shift, count: count, into: sums + index)
     }
-    let shifted = Moments(N.self, rows: rows, sums, reciprocalCount)
+    let shifted = Moments(rareOf: N.self, rows: rows, sums, reciprocalCount)
     // A constant row's mean is one of its elements; what rounding has added to it, rstd would enlarge.
     let ofShifted = C.Wide(shifts) + shifted.mean
     let isConstant = ~ln_less8(SIMD8(repeating: 0), shifted.variance.doubles)
@@ -77,9 +77,9 @@ struct Moments<C: ComputeScalar> {
 
   /// Of d = x - shift: the mean, which is that of x less the shift, and the variance, which is that of x:
   /// n * variance = sum(d^2) - sum(d)^2 / n.
-  @inline(never)
-  private init<N: Norm>(
-    _: N.Type, rows: Int, _ sums: UnsafeMutablePointer<RowSums<C>>, _ reciprocalCount: C.Wide
+  @inline(__always)
+  init<N: Norm>(
+    _: N.Type, rows: Int, _ sums: UnsafePointer<RowSums<C>>, _ reciprocalCount: C.Wide
   ) {
     let zero = C.Wide(repeating: 0)
     let square = C.Wide.totals(rows: rows) { sums[$0].squares } * reciprocalCount
@@ -93,6 +93,18 @@ struct Moments<C: ComputeScalar> {
     variance = variance.replacing(
       with: zero,
       where: ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0x1p-48)))
+  }
+
+  @inline(never)
+  private init<N: Norm>(
+    rareOf _: N.Type, rows: Int, _ sums: UnsafePointer<RowSums<C>>, _ reciprocalCount: C.Wide
+  ) {
+    self.init(N.self, rows: rows, sums, reciprocalCount)
+  }
+
+  /// Where the mean is over twice the standard deviation: digits have cancelled.
+  @inline(__always) var areFar: RowMask {
+    ln_less8(variance.doubles, meanSquare * SIMD8(repeating: 0.2))
   }
 
   /// What to subtract from x first. Where the mean is large beside the spread, the mean: the difference

@@ -62,7 +62,9 @@ typealias RowMask = SIMD8<Int64>
 
 extension RowMask {
   /// The rows 0 ..< rows for which it is true, as bits.
-  @inline(__always) func bits(rows: Int) -> UInt32 { ln_bits8(self) & (1 << UInt32(rows) &- 1) }
+  @inline(__always) func bits(rows: Int) -> UInt32 {
+    ln_bits8(self) & (1 &<< UInt32(truncatingIfNeeded: rows) &- 1)
+  }
 }
 
 /// A number for each row of a group, in twice the precision of a compute type: sums, mean, variance and
