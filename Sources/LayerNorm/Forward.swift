@@ -102,11 +102,13 @@ struct ForwardPlan {
   ) -> Bool {
     guard let caches else { return false }
     let size = arguments.y.dtype.size
-    // Beside a residual and sums, the reading of y is less of the time, and one thread alone waits for each line before
-    // it can write to it.
-    let isEarly = arguments.addsToX && !isShared && arguments.norm.cols * size >= 512
+    let row = arguments.norm.cols * size
+    // One thread alone waits for each line before it can write to it, and beside a residual and sums the reading of y
+    // is less of the time. Several wait for memory, which caches keep more of y from.
+    let isEarly = !isShared && arguments.addsToX && row >= 512
+    let isLate = isShared && row < 8192
     return caches.streams(
-      arguments.norm.elements, outputOf: size, allOf: bytes, from: isEarly ? 12 : 16)
+      arguments.norm.elements, outputOf: size, allOf: bytes, from: isEarly ? 12 : isLate ? 20 : 16)
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
