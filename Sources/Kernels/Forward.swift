@@ -238,30 +238,23 @@ where A.Compute == T.Compute {
   ) {
     let ahead = rows &* Int(work.pointee.x.row_stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
-    let isNear = !isFar && work.pointee.streams == 0
+    let hasPairs = !isFar && work.pointee.streams == 0 && count >= C.Vector.width
     var index = 0
     while index < rows {
       let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
       let into = tensors.pointee.y[first &+ index]
-      if isNear && rows &- index >= 2 && outOfRange >> UInt32(index) & 3 == 0 {
-        let next = tensors.pointee.y[first &+ index &+ 1]
-        if Normalization<N, A>.canPair(into, count: count)
-          && Normalization<N, A>.canPair(next, count: count)
-        {
-          let x = (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ index &+ 1]))
-          if N.centers && hasCenterZero(group.scalars, index)
-            && hasCenterZero(group.scalars, index &+ 1)
-          {
-            normalizePair(
-              LayerNormAroundZero.self, group, index, x, into: (into, next),
-              descends: tensors.pointee.descends)
-          } else {
-            normalizePair(
-              N.self, group, index, x, into: (into, next), descends: tensors.pointee.descends)
-          }
-          index &+= 2
-          continue
+      if !A.isRare && hasPairs && rows &- index >= 2 && outOfRange >> UInt32(index) & 3 == 0 {
+        let next = index &+ 1
+        let x = (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ next]))
+        let y = (into, tensors.pointee.y[first &+ next])
+        if N.centers && hasCenterZero(group.scalars, index) && hasCenterZero(group.scalars, next) {
+          normalizePair(
+            LayerNormAroundZero.self, group, index, x, into: y, descends: tensors.pointee.descends)
+        } else {
+          normalizePair(N.self, group, index, x, into: y, descends: tensors.pointee.descends)
         }
+        index &+= 2
+        continue
       }
       defer { index &+= 1 }
       if outOfRange >> UInt32(index) & 1 != 0 {

@@ -64,17 +64,30 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
   into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int, descends: Bool
 ) where A.Compute == T.Compute {
   let width = A.Compute.Vector.width
-  let (first, step) = columns(0..<count, by: width, descends: descends)
-  var index = first
-  for _ in 0..<count / width {
+  let wholeEnd = A.Compute.Vector.whole(count)
+  let (first, step) = columns(0..<wholeEnd, by: width, descends: descends)
+  @inline(__always)
+  func normalized(_ index: Int) -> (A.Compute.Vector, A.Compute.Vector) {
     let terms = affine.terms(at: index)
+    return (
+      a.normalized(Row<T, T.Compute>(x.0), at: index, terms, as: T.self),
+      b.normalized(Row<T, T.Compute>(x.1), at: index, terms, as: T.self)
+    )
+  }
+  @inline(__always) func store(_ rows: (A.Compute.Vector, A.Compute.Vector), at index: Int) {
+    T.Compute.store(rows.0, to: y.0 + index)
+    T.Compute.store(rows.1, to: y.1 + index)
+  }
+  // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
+  let last = wholeEnd < count ? count &- width : first
+  let ofLast = normalized(last)
+  var index = first
+  for _ in 0..<wholeEnd / width {
     // Both are read before either is stored, which may look as if it were where the other is read from.
-    let ofA = a.normalized(Row<T, T.Compute>(x.0), at: index, terms, as: T.self)
-    let ofB = b.normalized(Row<T, T.Compute>(x.1), at: index, terms, as: T.self)
-    T.Compute.store(ofA, to: y.0 + index)
-    T.Compute.store(ofB, to: y.1 + index)
+    store(normalized(index), at: index)
     index &+= step
   }
+  if wholeEnd < count { store(ofLast, at: last) }
 }
 
 /// The step from x to y.
@@ -188,13 +201,6 @@ struct Normalization<N: Norm, A: Affine> {
     _ row: S, at index: Int, _ terms: AffineTerms<C>, as _: Y.Type
   ) -> C.Vector where S.Compute == C {
     affine.apply(normalize(row.load(index), isCoarse: Y.isCoarse), terms)
-  }
-
-  /// Whether `normalizePair` can normalize this one.
-  @inline(__always) static func canPair<Y: Element>(
-    _ y: UnsafeMutablePointer<Y>, count: Int
-  ) -> Bool {
-    !A.isRare && misalignment(y) == 0 && C.Vector.whole(count) == count
   }
 
   /// Whether a row may go past the caches. A cache line that is stored to both ways costs far more than
