@@ -239,11 +239,13 @@ where A.Compute == T.Compute {
     let ahead = rows &* Int(work.pointee.x.row_stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs = !isFar && work.pointee.streams == 0 && count >= C.Vector.width
-    var index = 0
-    while index < rows {
+    var left = rows
+    while left > 0 {
+      let isPair = !A.isRare && hasPairs && left >= 2 && outOfRange >> UInt32(left &- 2) & 3 == 0
+      let index = isPair ? left &- 2 : hasPairs ? left &- 1 : rows &- left
       let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
       let into = tensors.pointee.y[first &+ index]
-      if !A.isRare && hasPairs && rows &- index >= 2 && outOfRange >> UInt32(index) & 3 == 0 {
+      if !A.isRare && isPair {
         let next = index &+ 1
         let x = (x.elements, UnsafePointer(tensors.pointee.normalized[first &+ next]))
         let y = (into, tensors.pointee.y[first &+ next])
@@ -253,10 +255,10 @@ where A.Compute == T.Compute {
         } else {
           normalizePair(N.self, group, index, x, into: y, descends: tensors.pointee.descends)
         }
-        index &+= 2
+        left &-= 2
         continue
       }
-      defer { index &+= 1 }
+      left &-= 1
       if outOfRange >> UInt32(index) & 1 != 0 {
         normalizeScaled(
           work, AnyRow(x.elements), into: AnyRow(into),
