@@ -208,7 +208,10 @@ where A.Compute == T.Compute {
     let fitting =
       (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
       / rowBytes
-    let size = chains >= 2 ? chains &* rowsPerChain : max(1, min(rowsPerChain, fitting))
+    // Whole pairs.
+    let size =
+      chains >= 2
+      ? chains &* rowsPerChain : fitting < 2 ? 1 : min(rowsPerChain, fitting & (0 &- 2))
     var row = 0
     while row < rows {
       let count = min(size, rows &- row)
