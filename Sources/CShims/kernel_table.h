@@ -45,8 +45,8 @@ typedef struct ln_backward_work {
   double eps;
   int32_t centers;
   int32_t accumulates_dx; /* dx is added to */
-  int32_t reads_ahead;    /* later rows of dy and x are asked for */
-  int32_t writes_ahead;   /* and of dx */
+  int32_t reads_ahead; /* later rows of dy and x are asked for; 2: unless registers have 512 bits */
+  int32_t writes_ahead; /* and of dx */
   int32_t
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t

@@ -54,7 +54,8 @@ import CShims
       let d = UsualRow(scalars, 3, isRounded: isRounded)
       // As many as registers hold; each vector reads the others again.
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
-      let readsAhead = ahead != 0 && work.pointee.reads_ahead != 0
+      let readsAhead =
+        ahead != 0 && work.pointee.reads_ahead != 0 && (work.pointee.reads_ahead == 1 || !areHeld)
       let streams = work.pointee.streams != 0
       let (firstColumn, step) = columns(0..<wholeEnd, by: width, descends: tensors.descends)
       var column = firstColumn

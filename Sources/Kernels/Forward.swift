@@ -239,7 +239,8 @@ where A.Compute == T.Compute {
     _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>,
     _ outOfRange: UInt32
   ) {
-    let ahead = rows &* Int(work.pointee.x.row_stride)
+    // A group, or 16 KB: nearer ones come too late.
+    let ahead = max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs = !isFar && work.pointee.streams == 0 && count >= C.Vector.width
     var left = rows

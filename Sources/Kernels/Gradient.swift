@@ -135,18 +135,15 @@ struct RowGradient<C: ComputeScalar> {
 
 /// The sums of g, of g * d, of d and of d^2 over each of some rows, d = x - center, each in eight lanes.
 struct GradientRowSums<C: ComputeScalar> {
-  fileprivate private(set) var g: UnsafeMutablePointer<C.Wide>
-  fileprivate private(set) var products: UnsafeMutablePointer<C.Wide>
-  fileprivate private(set) var deviations: UnsafeMutablePointer<C.Wide>
-  fileprivate private(set) var squares: UnsafeMutablePointer<C.Wide>
+  fileprivate let g, products, deviations, squares: UnsafeMutablePointer<C.Wide>
 
   /// How many chains they can be of.
   @inline(__always) static var chains: Int { C.hasShortRows ? 2 : 1 }
 
-  /// With memory for `rows` rows, at most as many as `chains` have. Each sum's is apart: together they would be too large to
-  /// be allocated on the stack.
+  /// With memory for `rows` rows, at most as many as `chains` have. Each sum's is apart: all together would be too large
+  /// to be allocated on the stack.
   @inline(__always)
-  static func withMemory(rows: Int, _ body: (UnsafeMutablePointer<Self>) -> Void) {
+  static func withMemory(rows: Int, _ body: (UnsafePointer<Self>) -> Void) {
     @inline(__always)
     func withSums(_ body: (UnsafeMutablePointer<C.Wide>) -> Void) {
       withUnsafeTemporaryAllocation(of: C.Wide.self, capacity: chains &* rowsPerChain) { sums in
@@ -163,8 +160,8 @@ struct GradientRowSums<C: ComputeScalar> {
       withSums { products in
         withSums { deviations in
           withSums { squares in
-            var sums = Self(g: g, products: products, deviations: deviations, squares: squares)
-            body(&sums)
+            let sums = Self(g: g, products: products, deviations: deviations, squares: squares)
+            withUnsafePointer(to: sums, body)
           }
         }
       }

@@ -67,7 +67,8 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      reads_ahead: traffic.readsAhead ? 1 : 0, writes_ahead: traffic.writesAhead ? 1 : 0,
+      reads_ahead: traffic.readsAhead ? traffic.needsNoWideReads ? 2 : 1 : 0,
+      writes_ahead: traffic.writesAhead ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
@@ -97,6 +98,8 @@ struct BackwardPlan {
   /// What a large call does for memory.
   private struct Traffic {
     var readsAhead = false
+    /// Whether kernels with 512-bit registers, which are done with a line sooner, are faster without.
+    var needsNoWideReads = false
     var writesAhead = false
     var streams = false
 
@@ -120,6 +123,7 @@ struct BackwardPlan {
         // line, and gain earlier.
         let isFar = caches.isFar(norm.elements, of: size == 2 ? bytes : bytes / 2 * 3)
         readsAhead = (streams || isFar) && (256...16384).contains(row)
+        needsNoWideReads = streams && size == 4 && row > 4096
         writesAhead = readsAhead && !streams
       } else {
         // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too

@@ -60,8 +60,9 @@ static const shape backward_shapes[] = {
 };
 
 /* Large enough for what depends on the caches: from 4 MiB in all on a row may be stored while the next is read,
- * from 16 or 24 MiB in all on later rows may be asked for, from 16 MiB of output or 40 MiB in all on stores may
- * bypass the caches, with rows of whole vectors and others. Where the last level is small, all of them do. */
+ * from 16 or 24 MiB in all on later rows may be asked for, from 16 MiB of output, or 18 to 40 MiB in all, on stores
+ * may bypass the caches, in some on one thread alone, with rows of whole vectors and others. Where the last level is
+ * small, all of them do. */
 static const struct {
   const char *op;
   layernorm_dtype dtype;
@@ -72,12 +73,18 @@ static const struct {
     {"layer_forward", LAYERNORM_F32, 1030, 515, 1e4, 1},
     {"layer_forward", LAYERNORM_F32, 1030, 515, 0, 3e37},
     {"layer_forward", LAYERNORM_F32, 4100, 1024, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 4600, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 82000, 64, 0, 1},
     {"layer_forward", LAYERNORM_BF16, 8200, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
     {"layer_add_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
+    {"layer_add_forward", LAYERNORM_F32, 1700, 1024, 0, 1},
     {"layer_add_forward", LAYERNORM_BF16, 6200, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 1420, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 1600, 1024, 0, 1},
     {"layer_backward", LAYERNORM_F32, 4100, 1024, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 24000, 64, 0, 1},
+    {"layer_backward", LAYERNORM_F32, 36000, 64, 0, 1},
     {"layer_backward", LAYERNORM_F32, 65400, 64, 0, 1},
     {"layer_backward", LAYERNORM_F32, 65600, 64, 0, 1},
     {"layer_backward", LAYERNORM_BF16, 4300, 1024, 0, 1},
