@@ -243,6 +243,7 @@ where A.Compute == T.Compute {
     let ahead = max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs = !isFar && work.pointee.streams == 0 && count >= C.Vector.width
+    // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows
     while left > 0 {
       let isPair = !A.isRare && hasPairs && left >= 2 && outOfRange >> UInt32(left &- 2) & 3 == 0
