@@ -193,14 +193,16 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       let center = means?[tensors.pointee.first &+ row] ?? C.zero
       let x = Row<T, C>(tensors.pointee.x[row])
       let dy = Row<T, C>(tensors.pointee.dy[row])
-      let dx = asks ? UnsafeRawPointer(tensors.pointee.dx?[row]) : nil
+      if asks, let dx = tensors.pointee.dx?[row] {
+        // Here and not in the second pass, where they would take the places that loads of later rows wait in.
+        var line = 0
+        while line < count &* MemoryLayout<T>.stride {
+          ln_prefetch_write(UnsafeMutableRawPointer(dx) + line)
+          line &+= 64
+        }
+      }
       #if !LAYERNORM_COMPACT
         if C.hasShortRows && count == 4 &* C.Vector.width {
-          if let dx {
-            for line in 0..<(4 &* C.Vector.width &* MemoryLayout<T>.stride / 64) {
-              ln_prefetch_write(UnsafeMutableRawPointer(mutating: dx) + 64 &* line)
-            }
-          }
           reduceFour(
             x: x, dy: dy, weight: weight, around: center, findsMean: centers, into: sums,
             row: index)
@@ -208,8 +210,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         }
       #endif
       reduce(
-        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count, dx: dx,
-        into: sums, row: index)
+        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count, into: sums,
+        row: index)
     }
   }
 

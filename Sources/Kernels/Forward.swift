@@ -28,126 +28,6 @@ func forward<T: Element, P: Element>(
   ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
 }
 
-/// Rows of one batch.
-private struct ForwardTensors<T: Element> {
-  /// The number in the call of what is row 0 here.
-  let first: Int
-  let x: BatchRows<T>
-  let residual: BatchRows<T>?
-  /// What is normalized: x, or what the sums are written to, y where they are not wanted.
-  let normalized: BatchRows<T>
-  let y: BatchRows<T>
-  /// Whether the columns of a pair are gone through from the last to the first.
-  let descends: Bool
-
-  @inline(__always)
-  init(
-    _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
-    adds: Bool
-  ) {
-    self.first = first
-    x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
-    y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
-    residual = BatchRows(work.pointee.residual, at: position)
-    normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
-    descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
-  }
-}
-
-/// The statistics of the rows of a group, whatever their weight and bias.
-private struct GroupStatistics<T: Element> {
-  typealias C = T.Compute
-
-  private let work: UnsafePointer<ln_forward_work>
-  private let count: Int
-  let reciprocalCount: C.Wide
-  private var centers: Bool { work.pointee.centers != 0 }
-  var adds: Bool {
-    work.pointee.residual.data != nil || work.pointee.x_bias != nil
-      || work.pointee.sum.data != nil
-  }
-
-  @inline(__always) init(_ work: UnsafePointer<ln_forward_work>) {
-    self.work = work
-    count = Int(work.pointee.cols)
-    reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
-  }
-
-  /// What the rows are normalized with goes to the group. Gives those that are out of range, as bits.
-  @inline(never)
-  func find(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
-  ) -> UInt32 {
-    var outOfRange: UInt32 = 0
-    var done = 0
-    var scalars = group.scalars
-    repeat {
-      // Two chains side by side: one alone is longer than what a CPU looks ahead.
-      let end = min(rows, done &+ 2 &* rowsPerChain)
-      var row = done
-      var sums = group.sums
-      repeat {
-        findSums(tensors, first &+ row, rows: min(rowsPerChain, end &- row), sums)
-        sums = group.laterSums
-        row &+= rowsPerChain
-      } while row < end
-      sums = group.sums
-      repeat {
-        outOfRange |=
-          findScalars(
-            tensors, first &+ done, rows: min(rowsPerChain, end &- done), sums, into: scalars)
-          << UInt32(done)
-        sums = group.laterSums
-        scalars += 1
-        done &+= rowsPerChain
-      } while done < end
-    } while done < rows
-    return outOfRange
-  }
-
-  /// Takes the sums of at most `rowsPerChain` rows, of what is added to a residual as it is written.
-  @inline(__always)
-  private func findSums(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<RowSums<C>>
-  ) {
-    let normalized = tensors.pointee.normalized
-    if adds {
-      for index in 0..<rows {
-        let x = UnsafePointer(tensors.pointee.x[first &+ index])
-        let residual = tensors.pointee.residual?[first &+ index]
-        let sum = normalized[first &+ index]
-        if centers {
-          add(LayerNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
-        } else {
-          add(RMSNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
-        }
-      }
-    } else if centers {
-      reduce(LayerNorm.self, work, normalized, first, rows: rows, into: sums)
-    } else {
-      reduce(RMSNorm.self, work, normalized, first, rows: rows, into: sums)
-    }
-  }
-
-  /// The long chain of operations from the sums of a row to its rstd is gone through once for all rows that
-  /// `findSums` has taken together. Gives those that are out of range, as bits.
-  @inline(__always)
-  private func findScalars(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
-    _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
-  ) -> UInt32 {
-    let normalized = tensors.pointee.normalized
-    return centers
-      ? LayerNorm.findScalars(
-        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
-        reciprocalCount, into: scalars)
-      : RMSNorm.findScalars(
-        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
-        reciprocalCount, into: scalars)
-  }
-}
-
 /// The rows of one call.
 private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
 where A.Compute == T.Compute {
@@ -175,7 +55,7 @@ where A.Compute == T.Compute {
   /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
   /// first-level cache in between.
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    Group<T>.withMemory(rows: end &- begin) { group in
+    ForwardGroup<T>.withMemory(rows: end &- begin) { group in
       var first = begin
       while first < end {
         let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
@@ -192,7 +72,8 @@ where A.Compute == T.Compute {
   }
 
   @inline(__always)
-  private func run(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: Group<T>) {
+  private func run(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>)
+  {
     #if !LAYERNORM_COMPACT
       if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
         runPiped(tensors, rows: rows, group)
@@ -202,7 +83,8 @@ where A.Compute == T.Compute {
     let rowBytes = count &* MemoryLayout<T>.stride
     // Of short rows more: while the chain of some goes on, there are others to read.
     let chains =
-      C.hasShortRows ? min(C.bytesPerGroup / rowBytes / rowsPerChain, Group<T>.mostChains) : 0
+      C.hasShortRows
+      ? min(C.bytesPerGroup / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
     // Where sums are written as they are read, more rows were slower.
     let isLarge = !statistics.adds || LN_VECTORS_IN_REGISTERS <= 8
     let fitting =
@@ -222,7 +104,7 @@ where A.Compute == T.Compute {
 
   @inline(__always)
   private func run(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
   ) {
     let outOfRange = statistics.find(tensors, first, rows: rows, group)
     #if !LAYERNORM_COMPACT
@@ -236,7 +118,7 @@ where A.Compute == T.Compute {
 
   @inline(never)
   private func normalize(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>,
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>,
     _ outOfRange: UInt32
   ) {
     // A group, or 16 KB: nearer ones come too late.
@@ -292,7 +174,7 @@ where A.Compute == T.Compute {
   /// As the last two branches above, which as one generic function were 3 to 6 % slower for float32.
   @inline(never)
   private func normalizeAroundZero(
-    _ x: UnsafePointer<T>, ahead: Int, isFar: Bool, _ group: Group<T>, _ row: Int,
+    _ x: UnsafePointer<T>, ahead: Int, isFar: Bool, _ group: ForwardGroup<T>, _ row: Int,
     into y: UnsafeMutablePointer<T>
   ) {
     let normalization = Normalization(
@@ -307,14 +189,14 @@ where A.Compute == T.Compute {
   }
 
   @inline(__always)
-  private func normalization(_ group: Group<T>, _ row: Int) -> Normalization<N, A> {
+  private func normalization(_ group: ForwardGroup<T>, _ row: Int) -> Normalization<N, A> {
     Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: row))
   }
 
   /// Two rows of a group.
   @inline(__always)
   private func normalizePair<M: Norm>(
-    _: M.Type, _ group: Group<T>, _ row: Int, _ x: (UnsafePointer<T>, UnsafePointer<T>),
+    _: M.Type, _ group: ForwardGroup<T>, _ row: Int, _ x: (UnsafePointer<T>, UnsafePointer<T>),
     into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), descends: Bool
   ) {
     func normalization(_ row: Int) -> Normalization<M, A> {
@@ -331,8 +213,9 @@ where A.Compute == T.Compute {
     /// Each row is normalized while the sums of the next one are taken: where both wait for memory, reading and
     /// writing go on at the same time.
     @inline(never)
-    private func runPiped(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: Group<T>)
-    {
+    private func runPiped(
+      _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>
+    ) {
       func findSums(_ row: Int) {
         reduce(N.self, work, tensors.pointee.x, row, rows: 1, into: group.sums)
       }
@@ -365,7 +248,7 @@ where A.Compute == T.Compute {
     /// rest.
     @inline(never)
     private func normalizeFour(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: Group<T>
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
@@ -442,34 +325,3 @@ where A.Compute == T.Compute {
     @inline(__always) func load(short count: Int) -> Compute.Vector { row.load(short: count) }
   }
 #endif
-
-/// What is known of a group of rows.
-private struct Group<T: Element> {
-  /// As many rows as there are bits for those that are out of range.
-  @inline(__always) static var mostChains: Int { 4 }
-
-  /// Of the rows of a chain, and of the next one.
-  let sums, laterSums: UnsafeMutablePointer<RowSums<T.Compute>>
-  /// One for each chain.
-  let scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
-
-  /// - Parameter rows: of one row alone, the sums of others are not looked at.
-  @inline(__always) static func withMemory(rows: Int, _ body: (Group<T>) -> Void) {
-    withUnsafeTemporaryAllocation(of: RowScalars<T.Compute>.self, capacity: mostChains) {
-      scalars in
-      // Both as one would be too large to be allocated on the stack.
-      withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) { sums in
-        withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) {
-          laterSums in
-          if rows > 1 { sums.initialize(repeating: RowSums()) }
-          if rows > rowsPerChain { laterSums.initialize(repeating: RowSums()) }
-          body(
-            Group(
-              sums: sums.baseAddress.unsafelyUnwrapped,
-              laterSums: laterSums.baseAddress.unsafelyUnwrapped,
-              scalars: scalars.baseAddress.unsafelyUnwrapped))
-        }
-      }
-    }
-  }
-}

@@ -175,24 +175,19 @@ struct GradientRowSums<C: ComputeScalar> {
   }
 }
 
-/// - Parameters:
-///   - findsMean: whether the sums of d and d^2 are wanted.
-///   - dx: what is written next, whose lines are asked for; nil for none.
+/// - Parameter findsMean: whether the sums of d and d^2 are wanted.
 @inline(never)
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
-  dx: UnsafeRawPointer? = nil,
   into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
   // Of rare rows, what is found is not looked at: one code for both.
   if findsMean || KnowsMean.isFound || X.isRare {
-    var sums = GradientSums<X, G, W, FindsMean>(
-      x: x, dy: dy, weight: weight, around: center, dx: dx)
+    var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result, row: row)
   } else {
-    var sums = GradientSums<X, G, W, KnowsMean>(
-      x: x, dy: dy, weight: weight, around: center, dx: dx)
+    var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
     sums.reduce(count)
     sums.write(to: result, row: row)
   }
@@ -243,18 +238,16 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private let dy: G
   private let weight: W
   private let center: Compute.Vector
-  private let dx: UnsafeRawPointer?
   private var g = Compute.Wide.LaneSums.nothing
   private var products = Compute.Wide.LaneSums.nothing
   private var deviations = Compute.Wide.LaneSums.nothing
   private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always)
-  init(x: X, dy: G, weight: W, around center: Compute, dx: UnsafeRawPointer? = nil) {
+  init(x: X, dy: G, weight: W, around center: Compute) {
     self.x = x
     self.dy = dy
     self.weight = weight
-    self.dx = dx
     self.center = Compute.Vector(repeating: center)
   }
 
@@ -283,14 +276,6 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
       sums.deviations = a.deviations + b.deviations
       sums.squares = a.squares + b.squares
       return sums
-    }
-  }
-
-  @inline(__always) func fetch(_ index: Int) {
-    guard let dx else { return }
-    let bytes = X.elementSize
-    for line in 0..<(4 &* Self.width &* bytes / 64) {
-      ln_prefetch_write(UnsafeMutableRawPointer(mutating: dx + index &* bytes + 64 &* line))
     }
   }
 

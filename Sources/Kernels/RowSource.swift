@@ -6,8 +6,6 @@ protocol RowSource {
 
   /// Rows that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
-  /// In bytes, where they are in memory.
-  static var elementSize: Int { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
@@ -23,7 +21,6 @@ protocol RowSource {
 extension RowSource {
   @inline(__always) func fetch(_: Int) {}
   @inline(__always) static var isRare: Bool { false }
-  @inline(__always) static var elementSize: Int { MemoryLayout<Compute>.stride }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
@@ -41,10 +38,6 @@ extension RowSource {
 protocol StoredRow: RowSource {
   associatedtype Stored: Element
   var elements: UnsafePointer<Stored> { get }
-}
-
-extension StoredRow {
-  @inline(__always) static var elementSize: Int { MemoryLayout<Stored>.stride }
 }
 
 /// A row in memory.

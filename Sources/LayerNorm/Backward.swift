@@ -67,7 +67,7 @@ struct BackwardPlan {
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
-      reads_ahead: traffic.readsAhead ? traffic.needsNoWideReads ? 2 : 1 : 0,
+      reads_ahead: traffic.readsAhead,
       writes_ahead: traffic.writesAhead ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
@@ -97,9 +97,8 @@ struct BackwardPlan {
 
   /// What a large call does for memory.
   private struct Traffic {
-    var readsAhead = false
-    /// Whether kernels with 512-bit registers, which are done with a line sooner, are faster without.
-    var needsNoWideReads = false
+    /// 2: unless registers have 512 bits.
+    var readsAhead: Int32 = 0
     var writesAhead = false
     var streams = false
 
@@ -122,13 +121,14 @@ struct BackwardPlan {
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each
         // line, and gain earlier.
         let isFar = caches.isFar(norm.elements, of: size == 2 ? bytes : bytes / 2 * 3)
-        readsAhead = (streams || isFar) && (256...16384).contains(row)
-        needsNoWideReads = streams && size == 4 && row > 4096
-        writesAhead = readsAhead && !streams
+        guard (streams || isFar) && (256...16384).contains(row) else { return }
+        // Kernels with wide registers have done with a line sooner: there long rows of streamed float32 lose by it.
+        readsAhead = streams && size == 4 && row > 4096 ? 2 : 1
+        writesAhead = !streams
       } else {
         // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too
         // long rows the next ones do not stay in a second-level cache.
-        readsAhead = size >= 4 && (streams || row >= 32768) && row <= 65536
+        readsAhead = size >= 4 && (streams || row >= 32768) && row <= 65536 ? 1 : 0
       }
     }
   }

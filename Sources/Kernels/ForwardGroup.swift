@@ -1,0 +1,152 @@
+import CShims
+
+/// Rows of one batch.
+struct ForwardTensors<T: Element> {
+  /// The number in the call of what is row 0 here.
+  let first: Int
+  let x: BatchRows<T>
+  let residual: BatchRows<T>?
+  /// What is normalized: x, or what the sums are written to, y where they are not wanted.
+  let normalized: BatchRows<T>
+  let y: BatchRows<T>
+  /// Whether the columns of a pair are gone through from the last to the first.
+  let descends: Bool
+
+  @inline(__always)
+  init(
+    _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
+    adds: Bool
+  ) {
+    self.first = first
+    x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
+    y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
+    residual = BatchRows(work.pointee.residual, at: position)
+    normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
+    descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
+  }
+}
+
+/// The statistics of the rows of a group, whatever their weight and bias.
+struct GroupStatistics<T: Element> {
+  typealias C = T.Compute
+
+  private let work: UnsafePointer<ln_forward_work>
+  private let count: Int
+  let reciprocalCount: C.Wide
+  private var centers: Bool { work.pointee.centers != 0 }
+  var adds: Bool {
+    work.pointee.residual.data != nil || work.pointee.x_bias != nil
+      || work.pointee.sum.data != nil
+  }
+
+  @inline(__always) init(_ work: UnsafePointer<ln_forward_work>) {
+    self.work = work
+    count = Int(work.pointee.cols)
+    reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
+  }
+
+  /// What the rows are normalized with goes to the group. Gives those that are out of range, as bits.
+  @inline(never)
+  func find(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
+  ) -> UInt32 {
+    var outOfRange: UInt32 = 0
+    var done = 0
+    var scalars = group.scalars
+    repeat {
+      // Two chains side by side: one alone is longer than what a CPU looks ahead.
+      let end = min(rows, done &+ 2 &* rowsPerChain)
+      var row = done
+      var sums = group.sums
+      repeat {
+        findSums(tensors, first &+ row, rows: min(rowsPerChain, end &- row), sums)
+        sums = group.laterSums
+        row &+= rowsPerChain
+      } while row < end
+      sums = group.sums
+      repeat {
+        outOfRange |=
+          findScalars(
+            tensors, first &+ done, rows: min(rowsPerChain, end &- done), sums, into: scalars)
+          << UInt32(done)
+        sums = group.laterSums
+        scalars += 1
+        done &+= rowsPerChain
+      } while done < end
+    } while done < rows
+    return outOfRange
+  }
+
+  /// Takes the sums of at most `rowsPerChain` rows, of what is added to a residual as it is written.
+  @inline(__always)
+  private func findSums(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<C>>
+  ) {
+    let normalized = tensors.pointee.normalized
+    if adds {
+      for index in 0..<rows {
+        let x = UnsafePointer(tensors.pointee.x[first &+ index])
+        let residual = tensors.pointee.residual?[first &+ index]
+        let sum = normalized[first &+ index]
+        if centers {
+          add(LayerNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+        } else {
+          add(RMSNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+        }
+      }
+    } else if centers {
+      reduce(LayerNorm.self, work, normalized, first, rows: rows, into: sums)
+    } else {
+      reduce(RMSNorm.self, work, normalized, first, rows: rows, into: sums)
+    }
+  }
+
+  /// The long chain of operations from the sums of a row to its rstd is gone through once for all rows that
+  /// `findSums` has taken together. Gives those that are out of range, as bits.
+  @inline(__always)
+  private func findScalars(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
+  ) -> UInt32 {
+    let normalized = tensors.pointee.normalized
+    return centers
+      ? LayerNorm.findScalars(
+        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
+        reciprocalCount, into: scalars)
+      : RMSNorm.findScalars(
+        work, normalized, first, of: tensors.pointee.first &+ first, rows: rows, sums, count,
+        reciprocalCount, into: scalars)
+  }
+}
+
+/// What is known of a group of rows.
+struct ForwardGroup<T: Element> {
+  /// As many rows as there are bits for those that are out of range.
+  @inline(__always) static var mostChains: Int { 4 }
+
+  /// Of the rows of a chain, and of the next one.
+  let sums, laterSums: UnsafeMutablePointer<RowSums<T.Compute>>
+  /// One for each chain.
+  let scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
+
+  /// - Parameter rows: of one row alone, the sums of others are not looked at.
+  @inline(__always) static func withMemory(rows: Int, _ body: (ForwardGroup<T>) -> Void) {
+    withUnsafeTemporaryAllocation(of: RowScalars<T.Compute>.self, capacity: mostChains) {
+      scalars in
+      // Both as one would be too large to be allocated on the stack.
+      withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) { sums in
+        withUnsafeTemporaryAllocation(of: RowSums<T.Compute>.self, capacity: rowsPerChain) {
+          laterSums in
+          if rows > 1 { sums.initialize(repeating: RowSums()) }
+          if rows > rowsPerChain { laterSums.initialize(repeating: RowSums()) }
+          body(
+            ForwardGroup(
+              sums: sums.baseAddress.unsafelyUnwrapped,
+              laterSums: laterSums.baseAddress.unsafelyUnwrapped,
+              scalars: scalars.baseAddress.unsafelyUnwrapped))
+        }
+      }
+    }
+  }
+}
