@@ -40,6 +40,13 @@ LN_INLINE void *ln_opaque(const void *p) {
   return (void *)p;
 }
 
+/* Has a function align what it keeps on the stack. A compiler that finds out late that registers do not hold its
+ * vectors puts them anywhere there, in two cache lines, or for some depths of the stack in two pages. */
+LN_INLINE void ln_align_stack(void) {
+  _Alignas(64) char aligned;
+  __asm__("" : : "r"(&aligned));
+}
+
 LN_INLINE ln_double8 ln_widen8(ln_float8 v) { return __builtin_convertvector(v, ln_double8); }
 LN_INLINE ln_double16 ln_widen16(ln_float16 v) { return __builtin_convertvector(v, ln_double16); }
 LN_INLINE ln_float8 ln_narrow8(ln_double8 v) { return __builtin_convertvector(v, ln_float8); }

@@ -25,6 +25,7 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
 
   /// Of `count` elements.
   @inline(never) func store(_ count: Int) {
+    ln_align_stack()
     let wholeEnd = Compute.Vector.whole(count)
     var index = 0
     while index < wholeEnd {

@@ -334,6 +334,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   private func findTerms(
     _ four: Four, _ column: Int, isLast: Bool, dx: UnsafeMutablePointer<C.Vector>
   ) {
+    ln_align_stack()
     let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
     for index in 0..<4 where four.isGood >> UInt32(index) & 1 != 0 {
       let row = four.first &+ index

@@ -38,6 +38,7 @@ import CShims
     private func finish(
       rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool
     ) {
+      ln_align_stack()
       let width = C.Vector.width
       let wholeEnd = C.Vector.whole(count)
       let tensors = four.tensors.pointee

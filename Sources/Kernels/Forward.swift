@@ -121,6 +121,7 @@ where A.Compute == T.Compute {
     _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>,
     _ outOfRange: UInt32
   ) {
+    ln_align_stack()
     // A group, or 16 KB: nearer ones come too late.
     let ahead = max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
@@ -177,6 +178,7 @@ where A.Compute == T.Compute {
     _ x: UnsafePointer<T>, ahead: Int, isFar: Bool, _ group: ForwardGroup<T>, _ row: Int,
     into y: UnsafeMutablePointer<T>
   ) {
+    ln_align_stack()
     let normalization = Normalization(
       LayerNormAroundZero.self, affine, RowScalars.Vectors(group.scalars, row: row))
     if work.pointee.streams != 0 && Normalization<N, A>.canStream(y, count: count) {
@@ -216,6 +218,7 @@ where A.Compute == T.Compute {
     private func runPiped(
       _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>
     ) {
+      ln_align_stack()
       func findSums(_ row: Int) {
         reduce(N.self, work, tensors.pointee.x, row, rows: 1, into: group.sums)
       }
@@ -250,6 +253,7 @@ where A.Compute == T.Compute {
     private func normalizeFour(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
+      ln_align_stack()
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
       let descends =

@@ -36,6 +36,7 @@ struct GradientScalars<C: ComputeScalar> {
     center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask,
     into result: UnsafeMutablePointer<Self>
   ) {
+    ln_align_stack()
     let centers = work.pointee.centers != 0
     let zero = C.Wide(repeating: 0)
     let sums = sums.pointee.from(firstSum)

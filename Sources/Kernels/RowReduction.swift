@@ -65,6 +65,7 @@ extension RowReduction {
   }
 
   @inline(__always) mutating func reduce(_ count: Int) {
+    ln_align_stack()
     let wholeEnd = Compute.Vector.whole(count)
     guard wholeEnd > 0 else {
       add(short: count)
@@ -85,6 +86,7 @@ extension RowReduction {
   /// - Parameter tail: how many columns there are after those of the block's vectors.
   @inline(__always)
   private func total(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+    ln_align_stack()
     let width = Self.width
     var a = Lanes()
     var b = Lanes()
