@@ -108,9 +108,12 @@ struct BackwardPlan {
       let bytes = arguments.x.dtype.size + 2 * size
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
       let row = norm.cols * size
+      let isLost = caches.haveLost(arguments.dy, callOf: norm.elements &* bytes)
       // One thread alone waits for each line before it can write to it. For short rows there is more else to do.
-      let isStreamed = caches.streams(
-        norm.elements, outputOf: size, allOf: bytes, from: isShared ? 16 : row < 512 ? 12 : 9)
+      let isStreamed =
+        isLost
+        || caches.streams(
+          norm.elements, outputOf: size, allOf: bytes, from: isShared ? 16 : row < 512 ? 12 : 9)
       if isStreamed, let dx = arguments.dx {
         streams =
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)
@@ -120,7 +123,7 @@ struct BackwardPlan {
         // To ask for later rows costs up to 15 % of a call that the caches hold, and gains up to a third of one that
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each
         // line, and gain earlier.
-        let isFar = caches.isFar(norm.elements, of: size == 2 ? bytes : bytes / 2 * 3)
+        let isFar = isLost || caches.isFar(norm.elements, of: size == 2 ? bytes : bytes / 2 * 3)
         guard (streams || isFar) && (256...16384).contains(row) else { return }
         // Kernels with wide registers have done with a line sooner: there long rows of streamed float32 lose by it.
         readsAhead = streams && size == 4 && row > 4096 ? 2 : 1

@@ -32,6 +32,52 @@ struct Caches {
     elements >= (isLastNear ? smallestFar / 12 * sixteenths / bytes : smallestFar / size)
   }
 
+  /// Whether the caches have lost what a large call is about to read, and will lose what it writes before that is read:
+  /// how much of a last level is a guest's, its neighbours decide, and it changes.
+  ///
+  /// Streamed, a call may leave its input in the caches, which would not have held its output too. So what was found
+  /// holds for a while, the longer the more often it is found, and then a call that stores as usual shows what is so.
+  func haveLost(_ input: Tensor, callOf bytes: Int64) -> Bool {
+    guard isLastNear, input.isContiguous else { return false }
+    let last = Finding(word: Caches.lastFinding.load(ordering: .relaxed))
+    if last.callsLeft > 0 && bytes >= last.bytes {
+      Caches.lastFinding.store(
+        Finding(bytes: last.bytes, period: last.period, callsLeft: last.callsLeft - 1).word,
+        ordering: .relaxed)
+      return true
+    }
+    // What was touched longest ago goes first. One load in a hundred is late for other reasons.
+    let isLost = ln_lines_lost(input.pointer, input.bytes / 4) >= 2
+    let period = isLost ? min(last.period * 4, 128) : max(last.period / 2, 1)
+    Caches.lastFinding.store(
+      Finding(
+        bytes: isLost ? bytes / 8 * 7 : last.bytes, period: period, callsLeft: isLost ? period : 0
+      ).word, ordering: .relaxed)
+    return isLost
+  }
+
+  /// What was found of the caches, in a word.
+  private struct Finding {
+    /// How much calls move at least that they do not hold, a multiple of 64 KB.
+    let bytes: Int64
+    /// For how many calls a finding holds, below 256.
+    let period: Int64
+    /// For how many more this one does.
+    let callsLeft: Int64
+
+    init(bytes: Int64, period: Int64, callsLeft: Int64) {
+      self.bytes = bytes & ~0xffff
+      self.period = period
+      self.callsLeft = callsLeft
+    }
+    init(word: Int64) {
+      self.init(bytes: word, period: word & 0xff, callsLeft: word >> 8 & 0xff)
+    }
+    var word: Int64 { bytes | callsLeft << 8 | period }
+  }
+
+  private static let lastFinding = Atomic<Int64>(1)
+
   private static let smallestLarge: Int64 = 4 << 20
   private static let farWhereUnknown: Int64 = 24 << 20
 

@@ -19,17 +19,18 @@ struct ForwardPlan {
     let y = arguments.y
     let tensors = x.dtype.size + y.dtype.size + (arguments.addsToX ? 2 * x.dtype.size : 0)
     let machine = Caches.current
-    let isFar = machine.isFar(norm.elements, of: tensors)
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
+    let isLost = caches?.haveLost(x, callOf: norm.elements &* tensors) ?? false
+    let isFar = isLost || machine.isFar(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     let streams = ForwardPlan.streams(
-      arguments, of: tensors, caches, isShared: partition.parts > 1)
+      arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
       bytes_per_group: isFar ? 0 : machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
-      is_far: ForwardPlan.asksAhead(arguments, of: tensors, caches, streams: streams) ? 1 : 0,
+      is_far: ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams) ? 1 : 0,
       fetches: machine.isLastNear ? 0 : 1,
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(arguments, caches, streams: streams) ? 1 : 0,
@@ -98,7 +99,7 @@ struct ForwardPlan {
   private static let fewRows: Int64 = 16
 
   private static func streams(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isShared: Bool
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isLost: Bool, isShared: Bool
   ) -> Bool {
     guard let caches else { return false }
     let size = arguments.y.dtype.size
@@ -107,8 +108,11 @@ struct ForwardPlan {
     // is less of the time. Several wait for memory, which caches keep more of y from.
     let isEarly = !isShared && arguments.addsToX && row >= 512
     let isLate = isShared && row < 8192
-    return caches.streams(
-      arguments.norm.elements, outputOf: size, allOf: bytes, from: isEarly ? 12 : isLate ? 20 : 16)
+    return
+      (isLost
+      || caches.streams(
+        arguments.norm.elements, outputOf: size, allOf: bytes,
+        from: isEarly ? 12 : isLate ? 20 : 16))
       && !arguments.y.coincides(with: arguments.x)
       && !(arguments.sum == nil && arguments.addsToX)
   }
@@ -130,9 +134,9 @@ struct ForwardPlan {
   /// 16 bits, which have the most to compute for each line; where the last level is far the hardware does it for all but
   /// short rows and add + norm.
   private static func asksAhead(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, streams: Bool
+    _ arguments: ForwardArguments, _ caches: Caches?, isFar: Bool, streams: Bool
   ) -> Bool {
-    guard let caches, caches.isFar(arguments.norm.elements, of: bytes) else { return false }
+    guard let caches, isFar else { return false }
     let size = arguments.y.dtype.size
     let row = arguments.norm.cols * size
     let isShort = row < 512

@@ -75,6 +75,14 @@ struct Tensor {
 
   var isEmpty: Bool { low == end }
 
+  var bytes: Int64 { Int64(truncatingIfNeeded: end - low) }
+
+  /// All elements lie side by side, in order.
+  var isContiguous: Bool {
+    hasContiguousRows && (rows.count == 1 || rows.stride == cols.count)
+      && (batch.count == 1 || batch.stride == rows.count &* cols.count)
+  }
+
   /// The elements of a row lie side by side.
   var hasContiguousRows: Bool { cols.stride == 1 || cols.count == 1 }
 
