@@ -210,8 +210,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         }
       #endif
       reduce(
-        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count, into: sums,
-        row: index)
+        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count,
+        asksLater: work.pointee.fetches_later != 0, into: sums, row: index)
     }
   }
 

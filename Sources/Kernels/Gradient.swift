@@ -176,19 +176,23 @@ struct GradientRowSums<C: ComputeScalar> {
   }
 }
 
-/// - Parameter findsMean: whether the sums of d and d^2 are wanted.
+/// - Parameters:
+///   - findsMean: whether the sums of d and d^2 are wanted.
+///   - asksLater: see `RowReduction.asksLater`.
 @inline(never)
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
-  into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
+  asksLater: Bool = false, into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
   // Of rare rows, what is found is not looked at: one code for both.
   if findsMean || KnowsMean.isFound || X.isRare {
-    var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
+    var sums = GradientSums<X, G, W, FindsMean>(
+      x: x, dy: dy, weight: weight, around: center, asksLater: asksLater)
     sums.reduce(count)
     sums.write(to: result, row: row)
   } else {
-    var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
+    var sums = GradientSums<X, G, W, KnowsMean>(
+      x: x, dy: dy, weight: weight, around: center, asksLater: asksLater)
     sums.reduce(count)
     sums.write(to: result, row: row)
   }
@@ -239,17 +243,26 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private let dy: G
   private let weight: W
   private let center: Compute.Vector
+  private let fetchesLater: Bool
   private var g = Compute.Wide.LaneSums.nothing
   private var products = Compute.Wide.LaneSums.nothing
   private var deviations = Compute.Wide.LaneSums.nothing
   private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always)
-  init(x: X, dy: G, weight: W, around center: Compute) {
+  init(x: X, dy: G, weight: W, around center: Compute, asksLater: Bool = false) {
     self.x = x
     self.dy = dy
     self.weight = weight
     self.center = Compute.Vector(repeating: center)
+    fetchesLater = asksLater
+  }
+
+  @inline(__always) var asksLater: Bool { X.fetchesLater && fetchesLater }
+
+  @inline(__always) func fetchLater(_ index: Int) {
+    x.fetchLater(index)
+    dy.fetchLater(index)
   }
 
   @inline(__always)

@@ -23,6 +23,10 @@ protocol RowReduction {
   mutating func add(short count: Int)
   /// Asks for the columns index ..< index + 4 * width.
   func fetch(_ index: Int)
+  /// Whether later columns are asked for where columns are not read in order.
+  var asksLater: Bool { get }
+  /// Asks for the columns index ..< index + width, of a later row where this one has ended.
+  func fetchLater(_ index: Int)
 }
 
 /// A vector of each sum.
@@ -44,6 +48,8 @@ protocol Accumulator {
 
 extension RowReduction {
   @inline(__always) func fetch(_: Int) {}
+  @inline(__always) var asksLater: Bool { false }
+  @inline(__always) func fetchLater(_: Int) {}
 
   #if LAYERNORM_COMPACT
     @inline(__always) static var isCompact: Bool { true }
@@ -78,7 +84,9 @@ extension RowReduction {
       add(
         Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator)
           ? total(begin, end, tail: tail, of: count)
-          : totalInTurn(begin, end, tail: tail, of: count))
+          : asksLater
+            ? totalInTurn(begin, end, tail: tail, of: count, asksLater: true)
+            : totalInTurn(begin, end, tail: tail, of: count, asksLater: false))
       begin = end
     } while begin < wholeEnd
   }
@@ -115,8 +123,13 @@ extension RowReduction {
 
   /// The same where registers hold two accumulators or one. The last vectors have moved them on there: the first
   /// is the one after the last vector's.
+  ///
+  /// - Parameter asksLater: whether the columns of the next block are asked for, one after the other: what the
+  ///   hardware sees of every fourth vector tells it little.
   @inline(__always)
-  private func totalInTurn(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+  private func totalInTurn(
+    _ begin: Int, _ end: Int, tail: Int, of count: Int, asksLater: Bool
+  ) -> Lanes {
     let width = Self.width
     let atOnce = Self.sumsPerAccumulator > 2 ? 1 : 2
     return withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
@@ -124,6 +137,12 @@ extension RowReduction {
       let sums = ln_opaque(memory.baseAddress).unsafelyUnwrapped.assumingMemoryBound(to: Lanes.self)
       var offset = (end &- begin) & (3 &* width)
       var done = 0
+      var later = end
+      @inline(__always) func ask() {
+        guard asksLater else { return }
+        fetchLater(later)
+        later &+= width
+      }
       repeat {
         let first = begin &+ offset
         offset = (offset &+ width) & (3 &* width)
@@ -131,9 +150,9 @@ extension RowReduction {
         var a = Lanes()
         var b = Lanes()
         if atOnce == 2 {
-          addEveryFourth(first, to: &a, second, to: &b, before: end)
+          addEveryFourth(first, to: &a, second, to: &b, before: end, ask)
         } else {
-          addEveryFourth(first, before: end, to: &b)
+          addEveryFourth(first, before: end, to: &b, ask)
         }
         if atOnce == 2 { offset = (offset &+ width) & (3 &* width) }
         done &+= atOnce
@@ -146,9 +165,12 @@ extension RowReduction {
 
   /// A vector of columns and every fourth after it.
   @inline(__always)
-  private func addEveryFourth(_ begin: Int, before end: Int, to lanes: inout Lanes) {
+  private func addEveryFourth(
+    _ begin: Int, before end: Int, to lanes: inout Lanes, _ ask: () -> Void
+  ) {
     var index = begin
     while index < end {
+      ask()
       add(index, to: &lanes)
       index &+= 4 &* Self.width
     }
@@ -156,17 +178,20 @@ extension RowReduction {
 
   @inline(__always)
   private func addEveryFourth(
-    _ first: Int, to a: inout Lanes, _ second: Int, to b: inout Lanes, before end: Int
+    _ first: Int, to a: inout Lanes, _ second: Int, to b: inout Lanes, before end: Int,
+    _ ask: () -> Void
   ) {
     var first = first
     var second = second
     while max(first, second) < end {
+      ask()
+      ask()
       add(first, to: &a)
       add(second, to: &b)
       first &+= 4 &* Self.width
       second &+= 4 &* Self.width
     }
-    addEveryFourth(first, before: end, to: &a)
-    addEveryFourth(second, before: end, to: &b)
+    addEveryFourth(first, before: end, to: &a, ask)
+    addEveryFourth(second, before: end, to: &b, ask)
   }
 }

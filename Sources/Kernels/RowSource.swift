@@ -16,10 +16,16 @@ protocol RowSource {
   func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
   /// Asks for the elements index ..< index + width, which may be past the end of the row.
   func fetch(_ index: Int)
+  /// Whether it is worth an instruction to ask for a line that is needed later.
+  static var fetchesLater: Bool { get }
+  /// Asks for that of an element.
+  func fetchLater(_ index: Int)
 }
 
 extension RowSource {
   @inline(__always) func fetch(_: Int) {}
+  @inline(__always) static var fetchesLater: Bool { false }
+  @inline(__always) func fetchLater(_: Int) {}
   @inline(__always) static var isRare: Bool { false }
   @inline(__always) static var width: Int { Compute.Vector.width }
 
@@ -54,6 +60,9 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
   @inline(__always) func fetch(_ index: Int) { ln_prefetch_near(elements + index) }
+  // Of 16 bits there is more to compute for each line.
+  @inline(__always) static var fetchesLater: Bool { !T.isCoarse }
+  @inline(__always) func fetchLater(_ index: Int) { ln_prefetch(elements + index) }
 
   @inline(never) func load(short count: Int) -> Compute.Vector {
     var buffer = ShortRow()

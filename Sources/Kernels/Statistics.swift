@@ -181,7 +181,7 @@ func reduce<N: Norm, T: Element>(
       }
     #endif
     reduce(
-      NormOfSums<N>.self, row, around: NoShift(), count: count, fetches: work.pointee.fetches != 0,
+      NormOfSums<N>.self, row, around: NoShift(), count: count, fetches: work.pointee.fetches,
       into: results + index)
   }
 }
@@ -195,7 +195,8 @@ func reduce<N: Norm, T: Element>(
     _: N.Type, _ row: S, fetches: Bool = false,
     into result: UnsafeMutablePointer<RowSums<S.Compute>>
   ) {
-    var sums = ShiftedSums<N, S, NoShift<S.Compute>>(row: row, shift: NoShift(), fetches: fetches)
+    var sums = ShiftedSums<N, S, NoShift<S.Compute>>(
+      row: row, shift: NoShift(), fetches: fetches ? 1 : 0)
     sums.fetch(shortRowsAhead)
     sums.reduceFour()
     sums.write(to: result)
@@ -203,11 +204,11 @@ func reduce<N: Norm, T: Element>(
 #endif
 
 /// - Parameters:
-///   - fetches: whether the lines of the row are asked for.
+///   - fetches: which lines are asked for; see `ln_forward_work`.
 ///   - result: where the sums go.
 @inline(never)
 func reduce<N: Norm, S: RowSource, D: Shift>(
-  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool = false,
+  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Int32 = 0,
   into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
   var sums = ShiftedSums<N, S, D>(row: row, shift: shift, fetches: fetches)
@@ -223,11 +224,11 @@ where D.Compute == S.Compute {
 
   let row: S
   let shift: D
-  private let fetches: Bool
+  private let fetches: Int32
   private var sum = Compute.Wide.LaneSums.nothing
   private var squares = Compute.Wide.LaneSums.nothing
 
-  @inline(__always) init(row: S, shift: D, fetches: Bool) {
+  @inline(__always) init(row: S, shift: D, fetches: Int32) {
     self.row = row
     self.shift = shift
     self.fetches = fetches
@@ -257,9 +258,12 @@ where D.Compute == S.Compute {
   }
 
   @inline(__always) func fetch(_ index: Int) {
-    guard fetches else { return }
+    guard fetches & 1 != 0 else { return }
     for vector in 0..<4 { row.fetch(index &+ vector &* Self.width) }
   }
+  @inline(__always) var asksLater: Bool { S.fetchesLater && fetches & 2 != 0 }
+  @inline(__always) func fetchLater(_ index: Int) { row.fetchLater(index) }
+
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     add(deviation(row.load(index)), to: &lanes)
   }

@@ -69,6 +69,8 @@ struct BackwardPlan {
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       reads_ahead: traffic.readsAhead,
       writes_ahead: traffic.writesAhead ? 1 : 0,
+      fetches_later:
+        Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size) ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,

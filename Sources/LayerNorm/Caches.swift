@@ -18,6 +18,11 @@ struct Caches {
     elements >= smallestLarge / bytes ? current : nil
   }
 
+  /// Whether a second-level cache may not hold a call.
+  static func secondMayLack(_ elements: Int64, of bytes: Int64) -> Bool {
+    elements >= (1 << 20) / bytes
+  }
+
   /// Whether the caches have little of a call's memory when it begins.
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
@@ -35,8 +40,9 @@ struct Caches {
   /// Whether the caches have lost what a large call is about to read, and will lose what it writes before that is read:
   /// how much of a last level is a guest's, its neighbours decide, and it changes.
   ///
-  /// Streamed, a call may leave its input in the caches, which would not have held its output too. So what was found
-  /// holds for a while, the longer the more often it is found, and then a call that stores as usual shows what is so.
+  /// Once alone, something else has made them lose it. Streamed, a call may leave its input in the caches, which would
+  /// not have held its output too: so what was found twice in a row holds for a while, the longer the more often it is
+  /// found again by a call that stored as usual.
   func haveLost(_ input: Tensor, callOf bytes: Int64) -> Bool {
     guard isLastNear, input.isContiguous else { return false }
     let last = Finding(word: Caches.lastFinding.load(ordering: .relaxed))
@@ -48,19 +54,22 @@ struct Caches {
     }
     // What was touched longest ago goes first. One load in a hundred is late for other reasons.
     let isLost = ln_lines_lost(input.pointer, input.bytes / 4) >= 2
-    let period = isLost ? min(last.period * 4, 128) : max(last.period / 2, 1)
+    guard isLost || bytes >= last.bytes else { return false }
+    let isFirst = last.period == 0
+    let period = !isLost ? last.period / 2 : isFirst ? 1 : min(last.period * 4, 128)
+    let holds = isLost && !isFirst
     Caches.lastFinding.store(
       Finding(
-        bytes: isLost ? bytes / 8 * 7 : last.bytes, period: period, callsLeft: isLost ? period : 0
+        bytes: isLost ? bytes / 8 * 7 : last.bytes, period: period, callsLeft: holds ? period : 0
       ).word, ordering: .relaxed)
-    return isLost
+    return holds
   }
 
   /// What was found of the caches, in a word.
   private struct Finding {
-    /// How much calls move at least that they do not hold, a multiple of 64 KB.
+    /// How much calls move at least that it is about, a multiple of 64 KB.
     let bytes: Int64
-    /// For how many calls a finding holds, below 256.
+    /// For how many calls it holds if found again, below 256; 0 where the last finding was another.
     let period: Int64
     /// For how many more this one does.
     let callsLeft: Int64
@@ -76,7 +85,7 @@ struct Caches {
     var word: Int64 { bytes | callsLeft << 8 | period }
   }
 
-  private static let lastFinding = Atomic<Int64>(1)
+  private static let lastFinding = Atomic<Int64>(0)
 
   private static let smallestLarge: Int64 = 4 << 20
   private static let farWhereUnknown: Int64 = 24 << 20
