@@ -22,10 +22,9 @@ typedef struct ln_forward_work {
   double weight_offset;    /* added to each element of weight: -0.0 or 1 */
   int32_t rounds_rstd;     /* rstd is used rounded, as where y has a 16-bit type */
   int32_t is_far;          /* rows come from beyond the caches: later ones are asked for */
-  int32_t
-      fetches; /* bits of lines of x that are asked for: 1: shortly before they are read in order, 2: of
-                              the next block where they are not read in order */
-  int64_t stores_ahead; /* of far rows: bytes before it is stored to, a line of y is asked for */
+  int32_t fetches;         /* lines of x are asked for shortly before they are read */
+  int32_t fetches_later;   /* those of the next block, where a row is not read in order */
+  int64_t stores_ahead;    /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t is_piped; /* each row is stored while the next is read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
@@ -49,7 +48,7 @@ typedef struct ln_backward_work {
   int32_t accumulates_dx; /* dx is added to */
   int32_t reads_ahead; /* later rows of dy and x are asked for; 2: unless registers have 512 bits */
   int32_t writes_ahead;  /* and of dx */
-  int32_t fetches_later; /* lines of dy and x as 2 of fetches */
+  int32_t fetches_later; /* lines of x and dy, as in forward */
   int32_t
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t

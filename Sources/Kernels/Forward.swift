@@ -237,7 +237,7 @@ where A.Compute == T.Compute {
             Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
             streams: work.pointee.streams != 0)
           reduce(
-            N.self, piped, around: NoShift(), count: count, fetches: 1, into: group.sums)
+            N.self, piped, around: NoShift(), count: count, fetches: true, into: group.sums)
         } else {
           normalize(tensors, row &- 1, rows: 1, group, outOfRange)
           findSums(row)

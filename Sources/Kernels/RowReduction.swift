@@ -81,12 +81,14 @@ extension RowReduction {
     repeat {
       let end = min(begin &+ vectorsPerBlock &* Self.width, wholeEnd)
       let tail = end == wholeEnd ? count &- end : 0
-      add(
-        Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator)
-          ? total(begin, end, tail: tail, of: count)
-          : asksLater
-            ? totalInTurn(begin, end, tail: tail, of: count, asksLater: true)
-            : totalInTurn(begin, end, tail: tail, of: count, asksLater: false))
+      if Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator) {
+        add(total(begin, end, tail: tail, of: count))
+      } else if asksLater {
+        add(totalInTurn(begin, end, tail: tail, of: count, asksLater: true))
+      } else {
+        // Without a question for each vector.
+        add(totalInTurn(begin, end, tail: tail, of: count, asksLater: false))
+      }
       begin = end
     } while begin < wholeEnd
   }

@@ -181,8 +181,8 @@ func reduce<N: Norm, T: Element>(
       }
     #endif
     reduce(
-      NormOfSums<N>.self, row, around: NoShift(), count: count, fetches: work.pointee.fetches,
-      into: results + index)
+      NormOfSums<N>.self, row, around: NoShift(), count: count, fetches: work.pointee.fetches != 0,
+      asksLater: work.pointee.fetches_later != 0, into: results + index)
   }
 }
 
@@ -196,7 +196,7 @@ func reduce<N: Norm, T: Element>(
     into result: UnsafeMutablePointer<RowSums<S.Compute>>
   ) {
     var sums = ShiftedSums<N, S, NoShift<S.Compute>>(
-      row: row, shift: NoShift(), fetches: fetches ? 1 : 0)
+      row: row, shift: NoShift(), fetches: fetches, asksLater: false)
     sums.fetch(shortRowsAhead)
     sums.reduceFour()
     sums.write(to: result)
@@ -204,14 +204,16 @@ func reduce<N: Norm, T: Element>(
 #endif
 
 /// - Parameters:
-///   - fetches: which lines are asked for; see `ln_forward_work`.
+///   - fetches: whether the lines of the row are asked for.
+///   - asksLater: see `RowReduction.asksLater`.
 ///   - result: where the sums go.
 @inline(never)
 func reduce<N: Norm, S: RowSource, D: Shift>(
-  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Int32 = 0,
-  into result: UnsafeMutablePointer<RowSums<S.Compute>>
+  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool = false,
+  asksLater: Bool = false, into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
-  var sums = ShiftedSums<N, S, D>(row: row, shift: shift, fetches: fetches)
+  var sums = ShiftedSums<N, S, D>(
+    row: row, shift: shift, fetches: fetches, asksLater: asksLater)
   sums.reduce(count)
   sums.write(to: result)
 }
@@ -224,14 +226,16 @@ where D.Compute == S.Compute {
 
   let row: S
   let shift: D
-  private let fetches: Int32
+  private let fetches: Bool
+  private let fetchesLater: Bool
   private var sum = Compute.Wide.LaneSums.nothing
   private var squares = Compute.Wide.LaneSums.nothing
 
-  @inline(__always) init(row: S, shift: D, fetches: Int32) {
+  @inline(__always) init(row: S, shift: D, fetches: Bool, asksLater: Bool) {
     self.row = row
     self.shift = shift
     self.fetches = fetches
+    fetchesLater = asksLater
   }
 
   @inline(__always) func write(to result: UnsafeMutablePointer<RowSums<Compute>>) {
@@ -258,10 +262,10 @@ where D.Compute == S.Compute {
   }
 
   @inline(__always) func fetch(_ index: Int) {
-    guard fetches & 1 != 0 else { return }
+    guard fetches else { return }
     for vector in 0..<4 { row.fetch(index &+ vector &* Self.width) }
   }
-  @inline(__always) var asksLater: Bool { S.fetchesLater && fetches & 2 != 0 }
+  @inline(__always) var asksLater: Bool { S.fetchesLater && fetchesLater }
   @inline(__always) func fetchLater(_ index: Int) { row.fetchLater(index) }
 
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {

@@ -20,7 +20,7 @@ struct Caches {
 
   /// Whether a second-level cache may not hold a call.
   static func secondMayLack(_ elements: Int64, of bytes: Int64) -> Bool {
-    elements >= (1 << 20) / bytes
+    elements >= smallestBeyondSecond / bytes
   }
 
   /// Whether the caches have little of a call's memory when it begins.
@@ -87,6 +87,7 @@ struct Caches {
 
   private static let lastFinding = Atomic<Int64>(0)
 
+  private static let smallestBeyondSecond: Int64 = 1 << 20
   private static let smallestLarge: Int64 = 4 << 20
   private static let farWhereUnknown: Int64 = 24 << 20
 

@@ -31,8 +31,8 @@ struct ForwardPlan {
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams) ? 1 : 0,
-      fetches: (machine.isLastNear ? 0 : 1)
-        | (Caches.secondMayLack(norm.elements, of: tensors) ? 2 : 0),
+      fetches: machine.isLastNear ? 0 : 1,
+      fetches_later: Caches.secondMayLack(norm.elements, of: tensors) ? 1 : 0,
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(arguments, caches, streams: streams) ? 1 : 0,
       streams: streams ? 1 : 0,
