@@ -18,6 +18,7 @@ typedef struct ln_forward_work {
   int64_t rows_per_batch;
   double eps;
   int64_t bytes_per_group; /* of x, of rows that go through both passes together; 0: few */
+  int32_t has_pairs;       /* rows are normalized two at a time, where they are not streamed */
   int32_t centers;         /* LayerNorm; else RMSNorm */
   double weight_offset;    /* added to each element of weight: -0.0 or 1 */
   int32_t rounds_rstd;     /* rstd is used rounded, as where y has a 16-bit type */

@@ -36,7 +36,6 @@ where A.Compute == T.Compute {
   private let work: UnsafePointer<ln_forward_work>
   private let affine: A
   private let count: Int
-  private let statistics: GroupStatistics<T>
   private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
@@ -49,12 +48,14 @@ where A.Compute == T.Compute {
     self.work = work
     self.affine = affine
     count = Int(work.pointee.cols)
-    statistics = GroupStatistics(work)
   }
 
   /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
   /// first-level cache in between.
   @inline(never) func run(_ begin: Int, _ end: Int) {
+    // Not held: a compiler copied it for each pair of rows, by two stores that overlapped and a load across both, which
+    // waited until whatever was stored before had left for the cache.
+    let statistics = GroupStatistics<T>(work)
     ForwardGroup<T>.withMemory(rows: end &- begin) { group in
       var first = begin
       while first < end {
@@ -63,7 +64,7 @@ where A.Compute == T.Compute {
         withUnsafePointer(
           to: ForwardTensors(work, first, rows: stop &- first, at: position, adds: statistics.adds)
         ) {
-          run($0, rows: stop &- first, group)
+          run($0, rows: stop &- first, group, statistics)
         }
         first = stop
       }
@@ -72,11 +73,13 @@ where A.Compute == T.Compute {
   }
 
   @inline(__always)
-  private func run(_ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>)
-  {
+  private func run(
+    _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>,
+    _ statistics: GroupStatistics<T>
+  ) {
     #if !LAYERNORM_COMPACT
       if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
-        runPiped(tensors, rows: rows, group)
+        runPiped(tensors, rows: rows, group, statistics.reciprocalCount)
         return
       }
     #endif
@@ -97,14 +100,15 @@ where A.Compute == T.Compute {
     var row = 0
     while row < rows {
       let count = min(size, rows &- row)
-      run(tensors, row, rows: count, group)
+      run(tensors, row, rows: count, group, statistics)
       row &+= count
     }
   }
 
   @inline(__always)
   private func run(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>,
+    _ statistics: GroupStatistics<T>
   ) {
     let outOfRange = statistics.find(tensors, first, rows: rows, group)
     #if !LAYERNORM_COMPACT
@@ -125,7 +129,8 @@ where A.Compute == T.Compute {
     // A group, or 16 KB: nearer ones come too late.
     let ahead = max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
-    let hasPairs = !isFar && work.pointee.streams == 0 && count >= C.Vector.width
+    let hasPairs =
+      !isFar && work.pointee.has_pairs != 0 && work.pointee.streams == 0 && count >= C.Vector.width
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows
     while left > 0 {
@@ -216,7 +221,8 @@ where A.Compute == T.Compute {
     /// writing go on at the same time.
     @inline(never)
     private func runPiped(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>
+      _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>,
+      _ reciprocalCount: C.Wide
     ) {
       ln_align_stack()
       func findSums(_ row: Int) {
@@ -225,7 +231,7 @@ where A.Compute == T.Compute {
       func findScalars(_ row: Int) -> UInt32 {
         N.findScalars(
           work, tensors.pointee.x, row, of: tensors.pointee.first &+ row, rows: 1, group.sums,
-          count, statistics.reciprocalCount, into: group.scalars)
+          count, reciprocalCount, into: group.scalars)
       }
       findSums(0)
       var outOfRange = findScalars(0)

@@ -26,6 +26,20 @@ struct Caches {
   /// Whether the caches have little of a call's memory when it begins.
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
+  /// Whether the caches that are near have little of it: on Intel's servers those are the first two levels.
+  func isBeyondNear(_ elements: Int64, of bytes: Int64) -> Bool {
+    elements >= (isLastNear ? smallestFar : smallestFar / 8) / bytes
+  }
+
+  /// Whether rows of y are worth normalizing in pairs, which share weight and bias. On Intel's servers the stores of one
+  /// of them would straddle lines, where a row alone begins its second store with one, and lines of two rows that come
+  /// from the last level arrive later than those of one.
+  ///
+  /// - Parameter areOfVectors: whether rows of y begin and end where a vector does.
+  func hasPairs(areOfVectors: Bool, isBeyondNear: Bool) -> Bool {
+    isLastNear || areOfVectors && !isBeyondNear
+  }
+
   /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
   /// read that finds part of it cached.
   ///

@@ -22,12 +22,16 @@ struct ForwardPlan {
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     let isLost = caches?.haveLost(x, callOf: norm.elements &* tensors) ?? false
     let isFar = isLost || machine.isFar(norm.elements, of: tensors)
+    let isBeyondNear = isLost || machine.isBeyondNear(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
     let streams = ForwardPlan.streams(
       arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
-      bytes_per_group: isFar ? 0 : machine.bytesPerGroup, centers: norm.centers ? 1 : 0,
+      bytes_per_group: isBeyondNear ? 0 : machine.bytesPerGroup,
+      has_pairs: machine.hasPairs(areOfVectors: y.hasRowsOfVectors, isBeyondNear: isBeyondNear)
+        ? 1 : 0,
+      centers: norm.centers ? 1 : 0,
       weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams) ? 1 : 0,

@@ -42,9 +42,12 @@ enum SmallForward {
         data: UnsafeMutableRawPointer(mutating: pointer), row_stride: args.cols, batch_stride: 0)
     }
     let caches = Caches.current
+    let vector = UInt(min(64, 16 &* dtype.size))
+    let areOfVectors = (UInt(bitPattern: args.y) | row) % vector == 0
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
       bytes_per_group: caches.bytesPerGroup,
+      has_pairs: caches.hasPairs(areOfVectors: areOfVectors, isBeyondNear: false) ? 1 : 0,
       centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
       rounds_rstd: 0, is_far: 0, fetches: caches.isLastNear ? 0 : 1, fetches_later: 0,
       stores_ahead: 0, is_piped: 0,
