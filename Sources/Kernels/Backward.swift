@@ -64,7 +64,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         order.add(reading: x, storing: dx, rows: 4)
         order.add(reading: dy, storing: dx, rows: 4)
       }
-      descends = order.descends
+      descends = work.pointee.may_descend != 0 && order.descends
     }
   }
 

@@ -71,6 +71,8 @@ struct BackwardPlan {
       writes_ahead: traffic.writesAhead ? 1 : 0,
       fetches_later:
         Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size) ? 1 : 0,
+      // Intel's hardware fetches what is ahead in ascending order only.
+      may_descend: Caches.current.isLastNear ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
