@@ -39,8 +39,7 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     var vector = x.load(index)
     if let bias { vector = vector + bias.load(index) }
     if let residual { vector = vector + residual.load(index) }
-    Compute.store(vector, to: sum + index)
-    return Compute.rounded(vector, to: T.self)
+    return Compute.storeAndRound(vector, to: sum + index)
   }
 
   func load(short count: Int) -> Compute.Vector { loadTail(count, of: count) }

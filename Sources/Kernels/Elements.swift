@@ -31,6 +31,10 @@ protocol Element {
   /// What is loaded after a store.
   static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float>
   static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double>
+  /// Stores, and gives what would be loaded.
+  static func storeAndRoundFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
+  ) -> SIMD16<Float>
 
   static func loadFloat(_ source: UnsafePointer<Self>) -> Float
   static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
@@ -48,6 +52,13 @@ extension Element {
   @inline(__always)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
     storeDoubles(vector, to: destination)
+  }
+  @inline(__always)
+  static func storeAndRoundFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
+  ) -> SIMD16<Float> {
+    storeFloats(vector, to: destination)
+    return roundFloats(vector)
   }
 }
 
@@ -214,6 +225,18 @@ struct Half: HalfElement {
 
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
     ln_load_f16(source)
+  }
+  @inline(__always)
+  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
+    ln_store_f16(destination, vector)
+  }
+  @inline(__always)
+  static func storeAndRoundFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
+  ) -> SIMD16<Float> {
+    let bits = narrow(vector)
+    storeUnaligned(bits, to: destination)
+    return widen(bits)
   }
 }
 

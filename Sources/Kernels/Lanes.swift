@@ -84,6 +84,10 @@ protocol ComputeScalar: Equatable {
   static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
   /// What is loaded after a store.
   static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector
+  /// Stores, and gives what would be loaded.
+  static func storeAndRound<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>
+  ) -> Vector
   static func load<T: Element>(scalar source: UnsafePointer<T>) -> Self
   static func store<T: Element>(scalar: Self, to destination: UnsafeMutablePointer<T>)
 
@@ -133,6 +137,12 @@ extension Float: ComputeScalar {
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
     T.roundFloats(vector)
   }
+  @inline(__always)
+  static func storeAndRound<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>
+  ) -> Vector {
+    T.storeAndRoundFloats(vector, to: destination)
+  }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Float {
     T.loadFloat(source)
   }
@@ -168,6 +178,13 @@ extension Double: ComputeScalar {
   }
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
     T.roundDoubles(vector)
+  }
+  @inline(__always)
+  static func storeAndRound<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>
+  ) -> Vector {
+    store(vector, to: destination)
+    return rounded(vector, to: T.self)
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
     T.loadDouble(source)
