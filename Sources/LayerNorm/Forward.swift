@@ -38,7 +38,8 @@ struct ForwardPlan {
       fetches: machine.isLastNear ? 0 : 1,
       fetches_later: Caches.secondMayLack(norm.elements, of: tensors) ? 1 : 0,
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
-      is_piped: ForwardPlan.isPiped(arguments, caches, streams: streams) ? 1 : 0,
+      is_piped: ForwardPlan.isPiped(
+        arguments, machine, isBeyondNear: isBeyondNear, streams: streams) ? 1 : 0,
       streams: streams ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
@@ -122,11 +123,12 @@ struct ForwardPlan {
       && !(arguments.sum == nil && arguments.addsToX)
   }
 
-  /// Whether each row is stored while the next is read.
+  /// Whether each row is stored while the next is read: where the second level does not hold a call, and the last is
+  /// far.
   private static func isPiped(
-    _ arguments: ForwardArguments, _ caches: Caches?, streams: Bool
+    _ arguments: ForwardArguments, _ machine: Caches, isBeyondNear: Bool, streams: Bool
   ) -> Bool {
-    guard let caches, !caches.isLastNear, !arguments.addsToX, arguments.x.dtype == .f32 else {
+    guard isBeyondNear, !machine.isLastNear, !arguments.addsToX, arguments.x.dtype == .f32 else {
       return false
     }
     let row = arguments.norm.cols * arguments.y.dtype.size
