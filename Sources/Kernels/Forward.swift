@@ -78,7 +78,7 @@ where A.Compute == T.Compute {
     _ statistics: GroupStatistics<T>
   ) {
     #if !LAYERNORM_COMPACT
-      if T.canBePiped && N.centers && !A.isRare && work.pointee.is_piped != 0 {
+      if T.canBePiped && !A.isRare && work.pointee.is_piped != 0 {
         runPiped(tensors, rows: rows, group, statistics.reciprocalCount)
         return
       }
