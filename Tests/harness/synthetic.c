@@ -59,7 +59,7 @@ static const shape backward_shapes[] = {
     {0, 0, false},
 };
 
-/* Large enough for what depends on the caches: from 4 MiB in all on a row may be stored while the next is read,
+/* Large enough for what depends on the caches: from 2 MiB in all on a row may be stored while the next is read,
  * from 16 or 24 MiB in all on later rows may be asked for, from 16 MiB of output, or 18 to 40 MiB in all, on stores
  * may bypass the caches, in some on one thread alone, with rows of whole vectors and others. Where the last level is
  * small, all of them do. */
@@ -72,6 +72,8 @@ static const struct {
     {"layer_forward", LAYERNORM_F32, 1030, 515, 0, 1},
     {"layer_forward", LAYERNORM_F32, 1030, 515, 1e4, 1},
     {"layer_forward", LAYERNORM_F32, 1030, 515, 0, 3e37},
+    {"rms_forward", LAYERNORM_F32, 1030, 515, 0, 1},
+    {"rms_forward", LAYERNORM_F32, 1030, 515, 0, 3e37},
     {"layer_forward", LAYERNORM_F32, 4100, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 4600, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 82000, 64, 0, 1},
