@@ -323,6 +323,8 @@ where A.Compute == T.Compute {
     @inline(__always) func fetch(_ index: Int) { row.fetch(index) }
 
     @inline(__always) func load(_ index: Int) -> Compute.Vector {
+      // Stores would wait for the last level before loads do.
+      if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
       normalization(before, at: index, into: y, streams: streams)
       return row.load(index)
     }
