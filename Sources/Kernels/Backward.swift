@@ -187,7 +187,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     _ sums: UnsafePointer<GradientRowSums<C>>
   ) {
     let means = work.pointee.mean?.assumingMemoryBound(to: C.self)
-    let asks = work.pointee.writes_ahead != 0
+    let asks = work.pointee.writes_ahead == 1
     for index in 0..<rows {
       let row = first &+ index
       let center = means?[tensors.pointee.first &+ row] ?? C.zero

@@ -57,6 +57,7 @@ import CShims
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead =
         ahead != 0 && work.pointee.reads_ahead != 0 && (work.pointee.reads_ahead == 1 || !areHeld)
+      let writesAhead = !T.isCoarse && work.pointee.writes_ahead == 2
       let streams = work.pointee.streams != 0
       let (firstColumn, step) = columns(0..<wholeEnd, by: width, descends: tensors.descends)
       var column = firstColumn
@@ -65,6 +66,13 @@ import CShims
           var later = begin.opaque(at: column &+ ahead)
           for _ in 0..<rows {
             later.fetch()
+            later.goOn(strides)
+          }
+        }
+        if writesAhead {
+          var later = begin.opaque(at: column)
+          for _ in 0..<rows {
+            ln_prefetch_write(UnsafeMutableRawPointer(later.dx) + 192)
             later.goOn(strides)
           }
         }

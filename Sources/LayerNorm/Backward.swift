@@ -68,7 +68,7 @@ struct BackwardPlan {
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       reads_ahead: traffic.readsAhead,
-      writes_ahead: traffic.writesAhead ? 1 : 0,
+      writes_ahead: traffic.writesAhead,
       fetches_later:
         Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size) ? 1 : 0,
       // Intel's hardware fetches what is ahead in ascending order only.
@@ -103,13 +103,19 @@ struct BackwardPlan {
   private struct Traffic {
     /// 2: unless registers have 512 bits.
     var readsAhead: Int32 = 0
-    var writesAhead = false
+    /// 1: before the sums of a row are taken, 2: shortly before dx is stored.
+    var writesAhead: Int32 = 0
     var streams = false
 
     init(_ arguments: BackwardArguments, isShared: Bool) {
       let norm = arguments.norm
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
+      // Where the last level is far, stores wait for it, or for the second, before loads do. 16-bit rows have more to
+      // compute for each line, and gain nothing.
+      if size >= 4 && !Caches.current.isLastNear && Caches.secondMayLack(norm.elements, of: bytes) {
+        writesAhead = 2
+      }
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
       let row = norm.cols * size
       let isLost = caches.haveLost(arguments.dy, callOf: norm.elements &* bytes)
@@ -123,6 +129,7 @@ struct BackwardPlan {
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)
           && !dx.coincides(with: arguments.x)
       }
+      if streams { writesAhead = 0 }
       if caches.isLastNear {
         // To ask for later rows costs up to 15 % of a call that the caches hold, and gains up to a third of one that
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each
@@ -131,7 +138,7 @@ struct BackwardPlan {
         guard (streams || isFar) && (256...16384).contains(row) else { return }
         // Kernels with wide registers have done with a line sooner: there long rows of streamed float32 lose by it.
         readsAhead = streams && size == 4 && row > 4096 ? 2 : 1
-        writesAhead = !streams
+        writesAhead = streams ? 0 : 1
       } else {
         // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too
         // long rows the next ones do not stay in a second-level cache.
