@@ -60,11 +60,11 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       dx = BatchRows(work.pointee.dx, at: position)
       var order = ColumnOrder()
       // Of short rows it would not tell.
-      if let dx, work.pointee.cols > 4 &* Int64(C.Vector.width) {
+      if let dx, work.pointee.may_descend != 0, work.pointee.cols > 4 &* Int64(C.Vector.width) {
         order.add(reading: x, storing: dx, rows: 4)
         order.add(reading: dy, storing: dx, rows: 4)
       }
-      descends = work.pointee.may_descend != 0 && order.descends
+      descends = order.descends
     }
   }
 

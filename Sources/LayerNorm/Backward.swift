@@ -129,7 +129,6 @@ struct BackwardPlan {
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)
           && !dx.coincides(with: arguments.x)
       }
-      if streams { writesAhead = 0 }
       if caches.isLastNear {
         // To ask for later rows costs up to 15 % of a call that the caches hold, and gains up to a third of one that
         // they do not, where next rows stay in a second-level cache. Wide elements have less to compute for each
@@ -140,6 +139,7 @@ struct BackwardPlan {
         readsAhead = streams && size == 4 && row > 4096 ? 2 : 1
         writesAhead = streams ? 0 : 1
       } else {
+        if streams { writesAhead = 0 }
         // Elsewhere to ask gains a tenth where dx is streamed, or rows are long, and costs as much where not. Of too
         // long rows the next ones do not stay in a second-level cache.
         readsAhead = size >= 4 && (streams || row >= 32768) && row <= 65536 ? 1 : 0

@@ -19,6 +19,10 @@ enum DType: UInt32 {
   /// How long forward takes for a byte, beside one of 32-bit elements: an element of 16 bits takes as long.
   @inline(__always) var timeOfByte: Int64 { size == 2 ? 2 : 1 }
 
+  /// How many elements kernels take at once, and their bytes in memory.
+  @inline(__always) var lanes: Int64 { self == .f64 ? 8 : 16 }
+  @inline(__always) var vectorSize: Int64 { lanes &* size }
+
   /// The type that rows of this dtype are computed in; mean and rstd are stored in it.
   @inline(__always) var compute: DType { self == .f64 ? .f64 : .f32 }
 

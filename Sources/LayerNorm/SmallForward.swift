@@ -42,8 +42,7 @@ enum SmallForward {
         data: UnsafeMutableRawPointer(mutating: pointer), row_stride: args.cols, batch_stride: 0)
     }
     let caches = Caches.current
-    let vector = UInt(min(64, 16 &* dtype.size))
-    let areOfVectors = (UInt(bitPattern: args.y) | row) % vector == 0
+    let areOfVectors = (UInt(bitPattern: args.y) | row) & UInt(dtype.vectorSize &- 1) == 0
     var work = ln_forward_work(
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
       bytes_per_group: caches.bytesPerGroup,

@@ -88,9 +88,8 @@ struct Tensor {
 
   /// Every row is a whole number of vectors, of 64 bytes of the compute type, and begins with one.
   var hasRowsOfVectors: Bool {
-    let lanes: Int64 = dtype == .f64 ? 8 : 16
-    return hasContiguousRows && (batch.stride | rows.stride | cols.count) % lanes == 0
-      && address % UInt(lanes * dtype.size) == 0
+    hasContiguousRows && (batch.stride | rows.stride | cols.count) % dtype.lanes == 0
+      && address % UInt(dtype.vectorSize) == 0
   }
 
   /// Every element is at the same place, of the same type, as the one of the other.
