@@ -48,9 +48,9 @@ typedef struct ln_backward_work {
   int32_t centers;
   int32_t accumulates_dx; /* dx is added to */
   int32_t reads_ahead; /* later rows of dy and x are asked for; 2: unless registers have 512 bits */
-  int32_t writes_ahead;  /* lines of dx too, 1: before a row's sums, 2: before they are stored to */
-  int32_t fetches_later; /* lines of x and dy, as in forward */
-  int32_t may_descend;   /* columns may be gone through from the last to the first */
+  int32_t writes_ahead; /* lines of dx too, 1: before a row's sums, 2: before they are stored to */
+  int32_t fetches, fetches_later; /* lines of x and dy, as in forward */
+  int32_t may_descend;            /* columns may be gone through from the last to the first */
   int32_t
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t

@@ -125,6 +125,11 @@ LN_INLINE ln_double8 ln_divide8(ln_double8 a, ln_double8 b) { return a / b; }
 /* Masks: -1 in the lanes that are chosen. */
 LN_INLINE ln_long8 ln_less8(ln_double8 a, ln_double8 b) { return a < b; }
 LN_INLINE ln_double8 ln_select8(ln_long8 mask, ln_double8 a, ln_double8 b) { return mask ? a : b; }
+/* Lane i for bit i. */
+LN_INLINE ln_long8 ln_mask8(uint32_t bits) {
+  const ln_long8 each = {1, 2, 4, 8, 16, 32, 64, 128};
+  return ((int64_t)bits & each) != 0;
+}
 /* Bit i for lane i. */
 LN_INLINE uint32_t ln_bits8(ln_long8 mask) {
 #if defined(__AVX512DQ__)
@@ -132,6 +137,24 @@ LN_INLINE uint32_t ln_bits8(ln_long8 mask) {
 #else
   const ln_long8 bits = {1, 2, 4, 8, 16, 32, 64, 128};
   return (uint32_t)__builtin_reduce_or(mask & bits);
+#endif
+}
+
+/* In how many lanes neither a nor b has a magnitude below the bound. */
+LN_INLINE int32_t ln_lanes_at_least16(ln_float16 bound, ln_float16 a, ln_float16 b) {
+  ln_int16 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
+#if defined(__AVX512DQ__)
+  return __builtin_popcount(_mm512_movepi32_mask((__m512i)are));
+#else
+  return -__builtin_reduce_add(are);
+#endif
+}
+LN_INLINE int32_t ln_lanes_at_least8(ln_double8 bound, ln_double8 a, ln_double8 b) {
+  ln_long8 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
+#if defined(__AVX512DQ__)
+  return __builtin_popcount(_mm512_movepi64_mask((__m512i)are));
+#else
+  return (int32_t)-__builtin_reduce_add(are);
 #endif
 }
 

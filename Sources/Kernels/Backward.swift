@@ -124,13 +124,16 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   private func run(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group
   ) {
-    if work.pointee.rstd != nil { findSums(tensors, first, rows: rows, group.sums) }
+    let aroundZero =
+      work.pointee.rstd != nil ? findSums(tensors, first, rows: rows, group.sums) : 0
     var good: UInt32 = 0
     var done = 0
     repeat {
       let count = min(rowsPerChain, rows &- done)
       var isInRange = RowMask(repeating: -1)
-      findScalars(tensors, first &+ done, rows: count, group, sumsFrom: done, &isInRange)
+      findScalars(
+        tensors, first &+ done, rows: count, group, sumsFrom: done,
+        aroundZero: RowMask(bits: aroundZero >> UInt32(done)), &isInRange)
       good |= isInRange.bits(rows: count) << UInt32(done)
       done &+= rowsPerChain
     } while done < rows
@@ -179,20 +182,24 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: The sums of each row
 
-  /// Of the rows of a group, whose statistics are given: of two chains, which then go on side by side, since one alone
+  /// Of the rows of a group, whose statistics are given; and, as bits, which are taken around 0. Of two chains, which then go on side by side, since one alone
   /// is longer than what a CPU looks ahead.
   @inline(never)
   private func findSums(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>
-  ) {
+  ) -> UInt32 {
+    var aroundZero: UInt32 = 0
     let means = work.pointee.mean?.assumingMemoryBound(to: C.self)
     let asks = work.pointee.writes_ahead == 1
     for index in 0..<rows {
       let row = first &+ index
-      let center = means?[tensors.pointee.first &+ row] ?? C.zero
       let x = Row<T, C>(tensors.pointee.x[row])
       let dy = Row<T, C>(tensors.pointee.dy[row])
+      let mean = means?[tensors.pointee.first &+ row] ?? .zero
+      let isAroundZero = isAroundZero(x, mean: mean)
+      let center = isAroundZero ? .zero : mean
+      if isAroundZero { aroundZero |= 1 << UInt32(index) }
       if asks, let dx = tensors.pointee.dx?[row] {
         // Here and not in the second pass, where they would take the places that loads of later rows wait in.
         var line = 0
@@ -202,17 +209,29 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         }
       }
       #if !LAYERNORM_COMPACT
-        if C.hasShortRows && count == 4 &* C.Vector.width {
-          reduceFour(
-            x: x, dy: dy, weight: weight, around: center, findsMean: centers, into: sums,
-            row: index)
+        if C.hasShortRows && isAroundZero && count == 4 &* C.Vector.width {
+          reduceFour(x: x, dy: dy, weight: weight, into: sums, row: index)
           continue
         }
       #endif
       reduce(
-        x: x, dy: dy, weight: weight, around: center, findsMean: centers, count: count,
-        asksLater: work.pointee.fetches_later != 0, into: sums, row: index)
+        x: x, dy: dy, weight: weight, around: center, findsMean: !isAroundZero, count: count,
+        fetches: work.pointee.fetches != 0, asksLater: work.pointee.fetches_later != 0,
+        into: sums, row: index)
     }
+    return aroundZero
+  }
+
+  /// Whether a row's given mean is small beside the spread, so that what its rounding left does not matter: by the first
+  /// and the last vector, of whose elements at least a quarter have to be further from it than it is from 0. (What
+  /// rstd says of the spread does not do: it knows of an eps that may not be this call's.) The sums are then taken
+  /// of x as it is, and need not find the mean.
+  @inline(__always) private func isAroundZero(_ x: Row<T, C>, mean: C) -> Bool {
+    guard centers else { return true }
+    guard count >= C.Vector.width else { return false }
+    // A subnormal mean has been rounded by more than others.
+    let bound = C.Vector(repeating: mean.magnitude + mean.magnitude + C(0x1p-125))
+    return x.load(0).lanesAtLeast(bound, and: x.loadLast(of: count)) >= C.Vector.width / 4
   }
 
   /// Of the rows of a chain.
@@ -221,7 +240,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   @inline(__always)
   private func findScalars(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int, _ group: Group, sumsFrom: Int,
-    _ isInRange: inout RowMask
+    aroundZero: RowMask, _ isInRange: inout RowMask
   ) {
     let scalars = group.scalars + sumsFrom / rowsPerChain
     guard let given = work.pointee.rstd else {
@@ -234,7 +253,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     GradientScalars.find(
       work, rows: rows, group.sums, from: sumsFrom, reciprocalCount: reciprocalCount,
       center: work.pointee.mean.map { load($0, firstInCall, rows) } ?? C.Rows(repeating: .zero),
-      mean: nil, rstd: C.Wide(rstd), isInRange: &isInRange, into: scalars)
+      mean: nil, rstd: C.Wide(rstd), aroundZero: aroundZero, isInRange: &isInRange, into: scalars)
   }
 
   /// The same with the statistics of x found first.
@@ -267,13 +286,14 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       reduce(
         x: Row(tensors.pointee.x[first &+ index]), dy: Row(tensors.pointee.dy[first &+ index]),
         weight: weight, around: center[index],
-        findsMean: false, count: count, into: sums, row: index)
+        findsMean: center[index] != .zero, count: count, into: sums, row: index)
     }
     isInRange = ~moments.needsScaling(eps: work.pointee.eps)
     withUnsafePointer(to: moments.mean) { mean in
       GradientScalars.find(
         work, rows: rows, sums, from: 0, reciprocalCount: reciprocalCount, center: center,
-        mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
+        mean: mean, rstd: rstd, aroundZero: RowMask(repeating: 0), isInRange: &isInRange,
+        into: scalars)
     }
   }
 
@@ -341,7 +361,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       let tensors = four.tensors.pointee
       let dy = load(tensors.dy[row], column, isLast: isLast)
       let terms = four.gradient(index).terms(
-        load(tensors.x[row], column, isLast: isLast), dy, weight: weight)
+        load(tensors.x[row], column, isLast: isLast), dy, weight: weight,
+        isCoarse: isCoarse && !isLast)
       if let sums {
         if isCoarse {
           var ofRow = CoarseSums(sums, at: column)

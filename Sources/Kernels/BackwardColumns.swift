@@ -10,7 +10,7 @@ import CShims
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
           finishOne(four, row, sums)
         }
-      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil {
+      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil, areAroundZero(four) {
         // A rstd that is given has no low part. Float64 has so much to do that it would not tell.
         finishFour(four, sums, ahead: ahead)
       } else {
@@ -18,9 +18,15 @@ import CShims
       }
     }
 
+    @inline(__always) private func areAroundZero(_ four: Four) -> Bool {
+      let centers = four.numbers
+      return centers[0] == .zero && centers[1] == .zero && centers[2] == .zero
+        && centers[3] == .zero
+    }
+
     @inline(never)
     private func finishFour(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true)
+      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true, isAroundZero: true)
     }
     @inline(never)
     private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
@@ -36,7 +42,8 @@ import CShims
     ///   - ahead: how many elements later a row is that is asked for; 0 for none.
     @inline(__always)
     private func finish(
-      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool
+      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool,
+      isAroundZero: Bool = false
     ) {
       ln_align_stack()
       let width = C.Vector.width
@@ -49,10 +56,10 @@ import CShims
         x: tensors.x.stride, dy: tensors.dy.stride, dx: tensors.dx.unsafelyUnwrapped.stride
       )
       let scalars = four.numbers + first
-      let a = UsualRow(scalars, 0, isRounded: isRounded)
-      let b = UsualRow(scalars, 1, isRounded: isRounded)
-      let c = UsualRow(scalars, 2, isRounded: isRounded)
-      let d = UsualRow(scalars, 3, isRounded: isRounded)
+      let a = UsualRow(scalars, 0, isRounded: isRounded, isAroundZero: isAroundZero)
+      let b = UsualRow(scalars, 1, isRounded: isRounded, isAroundZero: isAroundZero)
+      let c = UsualRow(scalars, 2, isRounded: isRounded, isAroundZero: isAroundZero)
+      let d = UsualRow(scalars, 3, isRounded: isRounded, isAroundZero: isAroundZero)
       // As many as registers hold; each vector reads the others again.
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead =
@@ -87,7 +94,7 @@ import CShims
           if areHeld && T.self == Half.self { return held }
           return areHeld
             ? UsualRow(numbers, row, held: held)
-            : UsualRow(numbers, row, isRounded: isRounded)
+            : UsualRow(numbers, row, isRounded: isRounded, isAroundZero: isAroundZero)
         }
         let weight = weight.load(column)
         // All rows are read before one is stored: those that are a multiple of 4 KB long look as if each were where the
@@ -146,14 +153,19 @@ import CShims
     private struct UsualRow {
       private let gradient: RowGradient<C>
       private let isRounded: Bool
+      private let isAroundZero: Bool
 
-      @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, isRounded: Bool) {
+      @inline(__always) init(
+        _ scalars: UnsafeRawPointer, _ row: Int, isRounded: Bool, isAroundZero: Bool
+      ) {
         self.isRounded = isRounded
+        self.isAroundZero = isAroundZero
         gradient = RowGradient(scalars.assumingMemoryBound(to: C.self) + row)
       }
 
       @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, held: UsualRow) {
         isRounded = held.isRounded
+        isAroundZero = held.isAroundZero
         gradient = RowGradient(
           scalars.assumingMemoryBound(to: C.self) + row, held: held.gradient)
       }
@@ -164,7 +176,8 @@ import CShims
         let parts = S.load(row.dy)
         let dy = Row<T, C>(row.dy).load(0)
         let terms = gradient.terms(
-          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: isRounded)
+          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: isRounded,
+          isAroundZero: isAroundZero, isCoarse: T.isCoarse)
         sums.add(dy, parts, terms.normalized)
         return terms.dx
       }

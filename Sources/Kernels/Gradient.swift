@@ -33,7 +33,8 @@ struct GradientScalars<C: ComputeScalar> {
   static func find(
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>, from firstSum: Int, reciprocalCount: C.Wide,
-    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, isInRange: inout RowMask,
+    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, aroundZero: RowMask,
+    isInRange: inout RowMask,
     into result: UnsafeMutablePointer<Self>
   ) {
     ln_align_stack()
@@ -41,17 +42,19 @@ struct GradientScalars<C: ComputeScalar> {
     let zero = C.Wide(repeating: 0)
     let sums = sums.pointee.from(firstSum)
     let products = C.Wide.totals(rows: rows) { sums.products[$0] }
-    let wideCenter = C.Wide(center)
+    let given = C.Wide(center)
+    let wideCenter = given.replacing(with: zero, where: aroundZero)
     var meanOfG = zero
     var low = zero
     var offset = zero
-    var usedCenter = center
+    var usedCenter = wideCenter.narrow
     if centers { meanOfG = C.Wide.totals(rows: rows) { sums.g[$0] } * reciprocalCount }
     if let mean {
       low = mean.pointee - wideCenter
       offset = zero - low * rstd
     } else if centers {
-      low = C.Wide.totals(rows: rows) { sums.deviations[$0] } * reciprocalCount
+      let rest = C.Wide.totals(rows: rows) { sums.deviations[$0] } * reciprocalCount
+      low = rest.replacing(with: given, where: aroundZero)
       let squares = C.Wide.totals(rows: rows) { sums.squares[$0] } * reciprocalCount
       // As in `Moments.center`, which a rounded mean leaves to be done. A row that is constant has nothing to
       // find, and keeps its mean. What rstd says of the variance does not do: it knows of an eps that may not
@@ -122,13 +125,17 @@ struct RowGradient<C: ComputeScalar> {
   @inline(__always)
   func terms(
     _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, outerRstd: C.Vector? = nil,
-    isFlat: Bool = false, isRounded: Bool = false
+    isFlat: Bool = false, isRounded: Bool = false, isAroundZero: Bool = false,
+    isCoarse: Bool = false
   ) -> (dx: C.Vector, normalized: C.Vector) {
     // Subtracted from what is in a register, x may stay in memory.
     let negative = center - x
     let low = isRounded ? offset : offset.subtracting(negative, times: rstdLow)
-    let normalized = low.subtracting(negative, times: rstd)
-    let centered = dy * weight - meanOfG
+    let normalized =
+      isAroundZero ? offset.adding(x, times: rstd) : low.subtracting(negative, times: rstd)
+    let centered =
+      isCoarse
+      ? (C.Vector(repeating: .zero) - meanOfG).adding(dy, times: weight) : dy * weight - meanOfG
     let projected = isFlat ? centered : centered.adding(normalized, times: slope)
     return (projected * (outerRstd ?? rstd), normalized)
   }
@@ -178,42 +185,34 @@ struct GradientRowSums<C: ComputeScalar> {
 
 /// - Parameters:
 ///   - findsMean: whether the sums of d and d^2 are wanted.
+///   - fetches: whether lines of the rows are asked for.
 ///   - asksLater: see `RowReduction.asksLater`.
 @inline(never)
 func reduce<X: RowSource, G: RowSource, W: RowSource>(
   x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool, count: Int,
-  asksLater: Bool = false, into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
+  fetches: Bool = false, asksLater: Bool = false,
+  into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
   // Of rare rows, what is found is not looked at: one code for both.
   if findsMean || KnowsMean.isFound || X.isRare {
-    var sums = GradientSums<X, G, W, FindsMean>(
-      x: x, dy: dy, weight: weight, around: center, asksLater: asksLater)
-    sums.reduce(count)
-    sums.write(to: result, row: row)
+    GradientSums<X, G, W, FindsMean>(
+      x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
+    ).reduce(count).write(to: result, row: row)
   } else {
-    var sums = GradientSums<X, G, W, KnowsMean>(
-      x: x, dy: dy, weight: weight, around: center, asksLater: asksLater)
-    sums.reduce(count)
-    sums.write(to: result, row: row)
+    GradientSums<X, G, W, KnowsMean>(
+      x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
+    ).reduce(count).write(to: result, row: row)
   }
 }
 
 #if !LAYERNORM_COMPACT
-  /// The same of a row of four vectors.
+  /// The same of a row of four vectors, around zero.
   @inline(__always)
   func reduceFour<X: RowSource, G: RowSource, W: RowSource>(
-    x: X, dy: G, weight: W, around center: X.Compute, findsMean: Bool,
-    into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
+    x: X, dy: G, weight: W, into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
   ) where X.Compute == G.Compute, W.Compute == X.Compute {
-    if findsMean {
-      var sums = GradientSums<X, G, W, FindsMean>(x: x, dy: dy, weight: weight, around: center)
-      sums.reduceFour()
-      sums.write(to: result, row: row)
-    } else {
-      var sums = GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: center)
-      sums.reduceFour()
-      sums.write(to: result, row: row)
-    }
+    GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: .zero)
+      .reduceFour().write(to: result, row: row)
   }
 #endif
 
@@ -243,35 +242,57 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private let dy: G
   private let weight: W
   private let center: Compute.Vector
+  private let fetches: Bool
   private let fetchesLater: Bool
-  private var g = Compute.Wide.LaneSums.nothing
-  private var products = Compute.Wide.LaneSums.nothing
-  private var deviations = Compute.Wide.LaneSums.nothing
-  private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always)
-  init(x: X, dy: G, weight: W, around center: Compute, asksLater: Bool = false) {
+  init(
+    x: X, dy: G, weight: W, around center: Compute, fetches: Bool = false, asksLater: Bool = false
+  ) {
     self.x = x
     self.dy = dy
     self.weight = weight
     self.center = Compute.Vector(repeating: center)
+    self.fetches = fetches
     fetchesLater = asksLater
   }
 
   @inline(__always) var asksLater: Bool { X.fetchesLater && fetchesLater }
 
+  @inline(__always) func fetch(_ index: Int) {
+    guard fetches else { return }
+    x.fetch(index &+ 512)
+    dy.fetch(index &+ 512)
+  }
   @inline(__always) func fetchLater(_ index: Int) {
     x.fetchLater(index)
     dy.fetchLater(index)
   }
 
-  @inline(__always)
-  func write(to result: UnsafePointer<GradientRowSums<Compute>>, row: Int) {
-    result.pointee.g[row] = g.eight
-    result.pointee.products[row] = products.eight
-    guard M.isFound else { return }
-    result.pointee.deviations[row] = deviations.eight
-    result.pointee.squares[row] = squares.eight
+  struct Sums: BlockSums {
+    var g = Compute.Wide.LaneSums.nothing
+    var products = Compute.Wide.LaneSums.nothing
+    var deviations = Compute.Wide.LaneSums.nothing
+    var squares = Compute.Wide.LaneSums.nothing
+
+    @inline(__always) init() {}
+
+    @inline(__always) mutating func add(_ block: Lanes) {
+      g.add(block.g)
+      products.add(block.products)
+      guard M.isFound else { return }
+      deviations.add(block.deviations)
+      squares.add(block.squares)
+    }
+
+    @inline(__always)
+    func write(to result: UnsafePointer<GradientRowSums<Compute>>, row: Int) {
+      result.pointee.g[row] = g.eight
+      result.pointee.products[row] = products.eight
+      guard M.isFound else { return }
+      result.pointee.deviations[row] = deviations.eight
+      result.pointee.squares[row] = squares.eight
+    }
   }
 
   struct Lanes: Accumulator {
@@ -296,7 +317,13 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     let dy = dy.load(index)
     let x = x.load(index)
-    add(dy * weight.load(index), center - x, to: &lanes)
+    let g = dy * weight.load(index)
+    guard M.isFound else {
+      lanes.g = lanes.g + g
+      lanes.products = lanes.products.adding(g, times: x)
+      return
+    }
+    add(g, center - x, to: &lanes)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
@@ -315,17 +342,9 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     lanes.squares = lanes.squares.adding(negative, times: negative)
   }
 
-  @inline(__always) mutating func add(_ block: Lanes) {
-    g.add(block.g)
-    products.add(block.products)
-    guard M.isFound else { return }
-    deviations.add(block.deviations)
-    squares.add(block.squares)
-  }
-
-  @inline(__always) mutating func add(short count: Int) {
+  @inline(__always) func add(short count: Int, to sums: inout Sums) {
     var lanes = Lanes()
     add(last: count, of: count, to: &lanes)
-    add(lanes)
+    sums.add(lanes)
   }
 }

@@ -13,6 +13,8 @@ protocol ComputeVector {
   func adding(_ a: Self, times b: Self) -> Self
   /// self - a * b, rounded once.
   func subtracting(_ a: Self, times b: Self) -> Self
+  /// In how many lanes neither has a magnitude below the bound.
+  func lanesAtLeast(_ bound: Self, and other: Self) -> Int
   /// The last `count` lanes; zero in the others.
   func keepingLast(_ count: Int) -> Self
   /// Lanes of the lower halves of self and the other, in turn.
@@ -33,6 +35,9 @@ extension SIMD16<Float>: ComputeVector {
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma16(a, b, self) }
   @inline(__always) func subtracting(_ a: Self, times b: Self) -> Self {
     ln_fma16(ln_negated16(a), b, self)
+  }
+  @inline(__always) func lanesAtLeast(_ bound: Self, and other: Self) -> Int {
+    Int(ln_lanes_at_least16(bound, self, other))
   }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low16(self, other)
@@ -55,6 +60,9 @@ extension SIMD8<Double>: ComputeVector {
   @inline(__always) func adding(_ a: Self, times b: Self) -> Self { ln_fma8(a, b, self) }
   @inline(__always) func subtracting(_ a: Self, times b: Self) -> Self {
     ln_fma8(ln_negated8(a), b, self)
+  }
+  @inline(__always) func lanesAtLeast(_ bound: Self, and other: Self) -> Int {
+    Int(ln_lanes_at_least8(bound, self, other))
   }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low8(self, other)

@@ -47,17 +47,15 @@ struct ParameterSums<C: ComputeScalar> {
 
   func clear(coarse: Bool) {
     dweight.update(repeating: Entry(), count: 2 &* entries)
-    if coarse { clearCoarse() }
+    if coarse { self.coarse.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries) }
   }
 
   /// Moves the sums of some rows to those of all.
   @inline(never) func joinCoarse() {
-    for index in 0..<(2 &* entries) { dweight[index].add(coarse[index]) }
-    clearCoarse()
-  }
-
-  private func clearCoarse() {
-    coarse.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries)
+    for index in 0..<(2 &* entries) {
+      dweight[index].add(coarse[index])
+      coarse[index] = C.Vector(repeating: .zero)
+    }
   }
 }
 
@@ -140,6 +138,13 @@ func join<C: ComputeScalar & Element>(
     (sums.unsafelyUnwrapped + block &* Int(blockBytes))
       .assumingMemoryBound(to: C.Wide.LaneSums.self) + entry
   }
+  @inline(__always) func read(_ entry: Int, _ block: Int) -> C.Wide.LaneSums {
+    var sums = total(entry, block).pointee
+    if let coarse {
+      sums.add((coarse + block &* Int(blockBytes)).assumingMemoryBound(to: C.Vector.self)[entry])
+    }
+    return sums
+  }
   /// Pairs of blocks, then pairs of pairs, and so on.
   @inline(__always) func joined(_ entry: Int, plus old: C.Vector) -> C.Vector {
     // Those of other threads come from their caches.
@@ -150,23 +155,25 @@ func join<C: ComputeScalar & Element>(
         ln_prefetch(later + 64)
       }
     }
-    if let coarse {
-      for block in 0..<Int(blocks) {
-        total(entry, block).pointee.add(
-          (coarse + block &* Int(blockBytes)).assumingMemoryBound(to: C.Vector.self)[entry])
-      }
+    var block = 0
+    while block < Int(blocks) {
+      var sums = read(entry, block)
+      if block &+ 1 < Int(blocks) { sums.add(read(entry, block &+ 1)) }
+      total(entry, block).pointee = sums
+      block &+= 2
     }
-    var distance = 1
+    var distance = 2
     while distance < Int(blocks) {
-      var block = 0
+      block = 0
       while block &+ distance < Int(blocks) {
         total(entry, block).pointee.add(total(entry, block &+ distance).pointee)
         block &+= 2 &* distance
       }
       distance &*= 2
     }
-    if accumulates != 0 { total(entry, 0).pointee.add(old) }
-    return total(entry, 0).pointee.narrow
+    var joined = total(entry, 0).pointee
+    if accumulates != 0 { joined.add(old) }
+    return joined.narrow
   }
   let width = C.Vector.width
   let row = Row<C, C>(UnsafePointer(gradient))
@@ -181,12 +188,15 @@ func join<C: ComputeScalar & Element>(
       entry &+= 1
     }
   }
-  while index &+ width <= count {
-    C.store(joined(entry, plus: row.load(index)), to: gradient + index)
+  while index < count {
+    let isWhole = index &+ width <= count
+    let gradientOfEntry = joined(entry, plus: isWhole ? row.load(index) : lastOld)
+    if isWhole {
+      C.store(gradientOfEntry, to: gradient + index)
+    } else {
+      storeLast(gradientOfEntry, as: C.self, of: count, to: gradient)
+    }
     index &+= width
     entry &+= 1
-  }
-  if index < count {
-    storeLast(joined(entry, plus: lastOld), as: C.self, of: count, to: gradient)
   }
 }

@@ -7,6 +7,9 @@ protocol RowReduction {
   typealias Compute = Source.Compute
   associatedtype Source: RowSource
   associatedtype Lanes: Accumulator
+  /// Those of a row, in twice the precision. Not held by what takes them: a compiler would copy that, by loads that are
+  /// wider than the stores before them and wait for these to reach the cache.
+  associatedtype Sums: BlockSums where Sums.Lanes == Lanes
 
   /// How many vectors an accumulator has.
   static var sumsPerAccumulator: Int { get }
@@ -17,11 +20,9 @@ protocol RowReduction {
   func add(_ index: Int, to lanes: inout Lanes)
   /// Adds the last `tail` < width columns of a row of `count` >= width.
   func add(last tail: Int, of count: Int, to lanes: inout Lanes)
-  /// Moves the sums of a block to twice the precision.
-  mutating func add(_ block: Lanes)
   /// Adds a row of `count` < width columns.
-  mutating func add(short count: Int)
-  /// Asks for the columns index ..< index + 4 * width.
+  func add(short count: Int, to sums: inout Sums)
+  /// Asks for what follows some way after the columns index ..< index + 4 * width.
   func fetch(_ index: Int)
   /// Whether later columns are asked for where columns are not read in order.
   var asksLater: Bool { get }
@@ -34,6 +35,13 @@ protocol Accumulator {
   /// -0, to which anything can be added without an operation.
   init()
   static func + (a: Self, b: Self) -> Self
+}
+
+/// The sums of blocks, in twice the precision.
+protocol BlockSums {
+  associatedtype Lanes
+  init()
+  mutating func add(_ block: Lanes)
 }
 
 /// How many vectors are added up lane by lane, 16 to a lane, before the sums move to twice the
@@ -59,7 +67,7 @@ extension RowReduction {
   @inline(__always) static var width: Int { Compute.Vector.width }
 
   /// The same of a row of four vectors, which is what `reduce` does of them.
-  @inline(__always) mutating func reduceFour() {
+  @inline(__always) func reduceFour() -> Sums {
     let width = Self.width
     @inline(__always) func lanes(_ index: Int) -> Lanes {
       var lanes = Lanes()
@@ -67,30 +75,34 @@ extension RowReduction {
       return lanes
     }
     let first = lanes(0) + lanes(width)
-    add(first + (lanes(2 &* width) + lanes(3 &* width)))
+    var sums = Sums()
+    sums.add(first + (lanes(2 &* width) + lanes(3 &* width)))
+    return sums
   }
 
-  @inline(__always) mutating func reduce(_ count: Int) {
+  @inline(__always) func reduce(_ count: Int) -> Sums {
     ln_align_stack()
     let wholeEnd = Compute.Vector.whole(count)
+    var sums = Sums()
     guard wholeEnd > 0 else {
-      add(short: count)
-      return
+      add(short: count, to: &sums)
+      return sums
     }
     var begin = 0
     repeat {
       let end = min(begin &+ vectorsPerBlock &* Self.width, wholeEnd)
       let tail = end == wholeEnd ? count &- end : 0
       if Self.isCompact || registersHold(accumulatorsOf: Self.sumsPerAccumulator) {
-        add(total(begin, end, tail: tail, of: count))
+        sums.add(total(begin, end, tail: tail, of: count))
       } else if asksLater {
-        add(totalInTurn(begin, end, tail: tail, of: count, asksLater: true))
+        sums.add(totalInTurn(begin, end, tail: tail, of: count, asksLater: true))
       } else {
         // Without a question for each vector.
-        add(totalInTurn(begin, end, tail: tail, of: count, asksLater: false))
+        sums.add(totalInTurn(begin, end, tail: tail, of: count, asksLater: false))
       }
       begin = end
     } while begin < wholeEnd
+    return sums
   }
 
   /// - Parameter tail: how many columns there are after those of the block's vectors.
@@ -106,7 +118,7 @@ extension RowReduction {
     if !Self.isCompact {
       while index &+ 4 &* width <= end {
         // The hardware fetches lines, and loads that straddle two wait for both.
-        fetch(index &+ 12 &* width)
+        fetch(index)
         add(index, to: &a)
         add(index &+ width, to: &b)
         add(index &+ 2 &* width, to: &c)

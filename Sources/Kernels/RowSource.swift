@@ -14,7 +14,7 @@ protocol RowSource {
   /// The last `tail` < width elements of a row of `count` >= width, in the last lanes; anything in the
   /// others.
   func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
-  /// Asks for the elements index ..< index + width, which may be past the end of the row.
+  /// Asks for the elements index ..< index + 4 * width, which may be past the end of the row.
   func fetch(_ index: Int)
   /// Whether it is worth an instruction to ask for a line that is needed later.
   static var fetchesLater: Bool { get }
@@ -59,7 +59,12 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
   }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
-  @inline(__always) func fetch(_ index: Int) { ln_prefetch_near(elements + index) }
+  @inline(__always) func fetch(_ index: Int) {
+    let elementsPerLine = 64 / MemoryLayout<T>.size
+    for line in 0..<(4 &* Self.width / elementsPerLine) {
+      ln_prefetch_near(elements + (index &+ line &* elementsPerLine))
+    }
+  }
   // Of 16 bits there is more to compute for each line.
   @inline(__always) static var fetchesLater: Bool { !T.isCoarse }
   @inline(__always) func fetchLater(_ index: Int) { ln_prefetch(elements + index) }

@@ -195,11 +195,10 @@ func reduce<N: Norm, T: Element>(
     _: N.Type, _ row: S, fetches: Bool = false,
     into result: UnsafeMutablePointer<RowSums<S.Compute>>
   ) {
-    var sums = ShiftedSums<N, S, NoShift<S.Compute>>(
+    let reduction = ShiftedSums<N, S, NoShift<S.Compute>>(
       row: row, shift: NoShift(), fetches: fetches, asksLater: false)
-    sums.fetch(shortRowsAhead)
-    sums.reduceFour()
-    sums.write(to: result)
+    if fetches { row.fetch(shortRowsAhead) }
+    reduction.reduceFour().write(to: result)
   }
 #endif
 
@@ -212,10 +211,9 @@ func reduce<N: Norm, S: RowSource, D: Shift>(
   _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool = false,
   asksLater: Bool = false, into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
-  var sums = ShiftedSums<N, S, D>(
+  let reduction = ShiftedSums<N, S, D>(
     row: row, shift: shift, fetches: fetches, asksLater: asksLater)
-  sums.reduce(count)
-  sums.write(to: result)
+  reduction.reduce(count).write(to: result)
 }
 
 private struct ShiftedSums<N: Norm, S: RowSource, D: Shift>: RowReduction
@@ -228,8 +226,6 @@ where D.Compute == S.Compute {
   let shift: D
   private let fetches: Bool
   private let fetchesLater: Bool
-  private var sum = Compute.Wide.LaneSums.nothing
-  private var squares = Compute.Wide.LaneSums.nothing
 
   @inline(__always) init(row: S, shift: D, fetches: Bool, asksLater: Bool) {
     self.row = row
@@ -238,9 +234,21 @@ where D.Compute == S.Compute {
     fetchesLater = asksLater
   }
 
-  @inline(__always) func write(to result: UnsafeMutablePointer<RowSums<Compute>>) {
-    if N.centers { result.pointee.sum = sum.eight }
-    result.pointee.squares = squares.eight
+  struct Sums: BlockSums {
+    var sum = Compute.Wide.LaneSums.nothing
+    var squares = Compute.Wide.LaneSums.nothing
+
+    @inline(__always) init() {}
+
+    @inline(__always) mutating func add(_ block: Lanes) {
+      if N.centers { sum.add(block.sum) }
+      squares.add(block.squares)
+    }
+
+    @inline(__always) func write(to result: UnsafeMutablePointer<RowSums<Compute>>) {
+      if N.centers { result.pointee.sum = sum.eight }
+      result.pointee.squares = squares.eight
+    }
   }
 
   struct Lanes: Accumulator {
@@ -263,7 +271,7 @@ where D.Compute == S.Compute {
 
   @inline(__always) func fetch(_ index: Int) {
     guard fetches else { return }
-    for vector in 0..<4 { row.fetch(index &+ vector &* Self.width) }
+    row.fetch(index &+ 12 &* Self.width)
   }
   @inline(__always) var asksLater: Bool { S.fetchesLater && fetchesLater }
   @inline(__always) func fetchLater(_ index: Int) { row.fetchLater(index) }
@@ -281,29 +289,24 @@ where D.Compute == S.Compute {
     lanes.squares = lanes.squares.adding(deviation, times: deviation)
   }
 
-  @inline(__always) mutating func add(_ block: Lanes) {
-    if N.centers { sum.add(block.sum) }
-    squares.add(block.squares)
-  }
-
   /// Few elements, so that their roundings do not average out: sums and squares are exact in twice the
   /// precision, but for the square of the rounding error of d.
-  @inline(__always) mutating func add(short count: Int) {
+  @inline(__always) func add(short count: Int, to sums: inout Sums) {
     let zero = Compute.Vector(repeating: .zero)
     let x = row.load(short: count)
     let d = deviation(x).keepingLast(count)
     let square = d * d
-    squares.add(square)
-    squares.add((zero - square).adding(d, times: d))
+    sums.squares.add(square)
+    sums.squares.add((zero - square).adding(d, times: d))
     guard N.centers else { return }
-    sum.add(d)
+    sums.sum.add(d)
     if !D.isZero {
       // Knuth's error of a difference: d + low is x - shift.
       let rounded = deviation(x)
       let part = x - rounded
       let low = ((x - (rounded + part)) + (part - shift.vector)).keepingLast(count)
-      sum.add(low)
-      squares.add((d + d) * low)
+      sums.sum.add(low)
+      sums.squares.add((d + d) * low)
     }
   }
 }

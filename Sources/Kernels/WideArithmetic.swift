@@ -61,6 +61,9 @@ extension SIMD8: RowValues where Scalar: Numeric {
 typealias RowMask = SIMD8<Int64>
 
 extension RowMask {
+  /// Of which each is true whose bit is set.
+  @inline(__always) init(bits: UInt32) { self = ln_mask8(bits) }
+
   /// The rows 0 ..< rows for which it is true, as bits.
   @inline(__always) func bits(rows: Int) -> UInt32 {
     ln_bits8(self) & (1 &<< UInt32(truncatingIfNeeded: rows) &- 1)

@@ -64,15 +64,16 @@ struct BackwardPlan {
         cols: norm.cols, elementSize: compute.size,
         perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
     let traffic = Traffic(arguments, isShared: partition.parts > 1)
+    let isLastNear = Caches.current.isLastNear
+    let secondMayLack = Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       reads_ahead: traffic.readsAhead,
       writes_ahead: traffic.writesAhead,
-      fetches_later:
-        Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size) ? 1 : 0,
+      fetches: !isLastNear && secondMayLack ? 1 : 0, fetches_later: secondMayLack ? 1 : 0,
       // Intel's hardware fetches what is ahead in ascending order only.
-      may_descend: Caches.current.isLastNear ? 1 : 0,
+      may_descend: isLastNear ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
@@ -167,12 +168,14 @@ struct BackwardPlan {
     let weight = buffers.shared(0)
     let ones = buffers.shared(1)
     let cols = Int(arguments.norm.cols)
-    if arguments.norm.compute == .f64 {
-      ones.initializeMemory(as: Double.self, repeating: 1, count: cols)
-    } else {
-      ones.initializeMemory(as: Float.self, repeating: 1, count: cols)
+    if arguments.weight == nil || arguments.addsToWeight {
+      if arguments.norm.compute == .f64 {
+        ones.initializeMemory(as: Double.self, repeating: 1, count: cols)
+      } else {
+        ones.initializeMemory(as: Float.self, repeating: 1, count: cols)
+      }
+      work.weight = UnsafeRawPointer(ones)
     }
-    work.weight = UnsafeRawPointer(ones)
     guard let given = buffers.fill(shared: 0, from: arguments.weight, convert) else { return }
     if arguments.addsToWeight { addKernel(Int64(cols), given, ones, nil, weight) }
     work.weight = UnsafeRawPointer(weight)

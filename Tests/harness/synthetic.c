@@ -31,6 +31,7 @@ static const struct {
   bool fits_half;
 } kinds[] = {
     {"N(0,1)", 0, 1, true},     {"N(1,1)", 1, 1, true}, /* the mean is subtracted from some rows */
+    {"N(0.4,1)", 0.4, 1, true}, /* backward, the sums of some go around it */
     {"mean 1e4", 1e4, 1, true}, {"3e37", 0, 3e37, false}, /* its sums of squares overflow */
     {"1e-39", 0, 1e-39, false},
 };
