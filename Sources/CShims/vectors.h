@@ -3,6 +3,7 @@
 #ifndef LAYERNORM_SHIMS_VECTORS_H
 #define LAYERNORM_SHIMS_VECTORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -260,13 +261,15 @@ LN_INLINE ln_float16 ln_load_bf16(const void *p) {
 }
 
 /* Rounds to nearest, ties to even; a NaN becomes the default one, or one with all bits set. The lower halves hold
- * anything. */
-LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
+ * anything. `short_nan`: the lower half of a NaN is zero; then it stays one, as it is. */
+LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f, bool short_nan) {
   ln_uint16 u = (ln_uint16)f;
 #if defined(__AVX512BW__)
-  /* The default NaN's upper half stays as it is when it is rounded. */
-  const __m512i nan_to_default = _mm512_set1_epi32(0x33);
-  u = (ln_uint16)_mm512_fixupimm_ps((__m512)f, (__m512)f, nan_to_default, 0);
+  if (!short_nan) {
+    /* The default NaN's upper half stays as it is when it is rounded. */
+    const __m512i nan_to_default = _mm512_set1_epi32(0x33);
+    u = (ln_uint16)_mm512_fixupimm_ps((__m512)f, (__m512)f, nan_to_default, 0);
+  }
   /* A test and a choice, which do not wait for the one port that shifts. */
   const __mmask16 is_odd = _mm512_test_epi32_mask((__m512i)u, _mm512_set1_epi32(0x10000));
   return (ln_uint16)_mm512_mask_add_epi32(_mm512_add_epi32((__m512i)u, _mm512_set1_epi32(0x7fff)),
@@ -274,12 +277,13 @@ LN_INLINE ln_uint16 ln_round_upper_halves(ln_float16 f) {
 #else
   /* Comparisons where there might be a shift, which some CPUs have one narrow unit for. */
   ln_uint16 is_even = (ln_uint16)((u & 0x10000) == 0);
-  return (u + 0x8000 + is_even) | (ln_uint16)(f != f);
+  u = u + 0x8000 + is_even;
+  return short_nan ? u : u | (ln_uint16)(f != f);
 #endif
 }
 
-LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
-  ln_uint16 u = ln_round_upper_halves(f);
+LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f, bool short_nan) {
+  ln_uint16 u = ln_round_upper_halves(f, short_nan);
 #if defined(__AVX512BW__)
   const __m512i upper_words =
       _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
@@ -294,9 +298,9 @@ LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f) {
 #endif
 }
 
-/* What ln_from_bf16 makes of what ln_to_bf16 gives. */
+/* What ln_from_bf16 makes of what ln_to_bf16 gives, of a short NaN. */
 LN_INLINE ln_float16 ln_round_bf16(ln_float16 f) {
-  return (ln_float16)(ln_round_upper_halves(f) & 0xffff0000);
+  return (ln_float16)(ln_round_upper_halves(f, true) & 0xffff0000);
 }
 
 /* IEEE binary16, subnormals and infinities included. Without F16C the exponent is re-biased by one

@@ -4,6 +4,9 @@ protocol Affine {
 
   /// Combinations that seldom occur: little code is worth more than speed.
   static var isRare: Bool { get }
+  /// Whether y of a row of numbers, if it is a NaN, is one with a lower half of zero: the default one, or that of a weight
+  /// or bias of 16 bits. (See `mayHaveLongNaN`.)
+  static var nanIsShort: Bool { get }
   func terms(at index: Int) -> AffineTerms<Compute>
   func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector
   /// Of the columns index ..< index + width.
@@ -20,6 +23,7 @@ struct AffineTerms<Compute: ComputeScalar> {
 
 extension Affine {
   @inline(__always) static var isRare: Bool { false }
+  @inline(__always) static var nanIsShort: Bool { false }
 
   @inline(__always)
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
@@ -28,6 +32,8 @@ extension Affine {
 }
 
 struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
+  @inline(__always) static var nanIsShort: Bool { true }
+
   let weight: Row<P, Compute>
 
   @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
@@ -44,6 +50,8 @@ struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
 }
 
 struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
+  @inline(__always) static var nanIsShort: Bool { true }
+
   let weight: Row<P, Compute>
   let bias: Row<P, Compute>
 
@@ -57,6 +65,24 @@ struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
     bias.loadLast(of: count).adding(normalized, times: weight.loadLast(of: count))
+  }
+}
+
+extension Row {
+  /// Whether one of `count` elements may be a NaN that is not one of 16 bits: of those that have 16 bits none is,
+  /// others are looked at, and infinities taken for one.
+  func mayHaveLongNaN(_ count: Int) -> Bool {
+    if T.isCoarse { return false }
+    var nothing = Compute.Vector(repeating: .zero)
+    var index = 0
+    while index &+ Self.width <= count {
+      let vector = load(index)
+      nothing = nothing + (vector - vector)
+      index &+= Self.width
+    }
+    let last = loadLast(of: count)
+    nothing = nothing + (last - last)
+    return nothing.lanesAtLeast(Compute.Vector(repeating: .zero), and: nothing) < Self.width
   }
 }
 

@@ -87,7 +87,12 @@ import CShims
         var row = begin.opaque(at: column)
         let numbers = ln_opaque(scalars).unsafelyUnwrapped
         @inline(__always) func store(_ dx: C.Vector, to memory: UnsafeMutablePointer<T>) {
-          if streams { C.stream(dx, to: memory) } else { C.store(dx, to: memory) }
+          // Of a row with a NaN in it the sums are NaN, so it is not a good one.
+          if streams {
+            C.stream(dx, to: memory, nanIsShort: true)
+          } else {
+            C.store(dx, to: memory, nanIsShort: true)
+          }
         }
         /// A row, with its scalars where they are used.
         @inline(__always) func usual(_ held: UsualRow, _ row: Int) -> UsualRow {

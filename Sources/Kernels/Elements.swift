@@ -15,20 +15,26 @@ protocol Element {
   /// Whether y has so few digits that rstd may be rounded before it is used.
   static var isCoarse: Bool { get }
 
+  /// Whether numbers are rounded to it as integers, which a NaN may be lost by.
+  static var roundsBits: Bool { get }
+
   /// Whether a row may be normalized while the next one is read: with conversions, or where registers do not hold the
   /// numbers of both, computing binds.
   static var canBePiped: Bool { get }
 
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
-  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
+  /// - Parameter nanIsShort: whether the lower half of a NaN, if it is one, is zero: it need not be looked for.
+  static func storeFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool)
   static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double>
   static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
 
   /// The same past the caches, to an address that is a multiple of the vector's size.
-  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>)
+  static func streamFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
 
-  /// What is loaded after a store.
+  /// What is loaded after a store; of sums of elements, whose NaN is one of theirs.
   static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float>
   static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double>
   /// Stores, and gives what would be loaded.
@@ -44,10 +50,13 @@ protocol Element {
 
 extension Element {
   @inline(__always) static var isCoarse: Bool { false }
+  @inline(__always) static var roundsBits: Bool { false }
   @inline(__always) static var canBePiped: Bool { false }
   @inline(__always)
-  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
-    storeFloats(vector, to: destination)
+  static func streamFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
+  ) {
+    storeFloats(vector, to: destination, nanIsShort: nanIsShort)
   }
   @inline(__always)
   static func streamDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>) {
@@ -57,7 +66,7 @@ extension Element {
   static func storeAndRoundFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
   ) -> SIMD16<Float> {
-    storeFloats(vector, to: destination)
+    storeFloats(vector, to: destination, nanIsShort: true)
     return roundFloats(vector)
   }
 }
@@ -78,7 +87,9 @@ extension Float: Element {
   @inline(__always) static var canBePiped: Bool { LN_VECTORS_IN_REGISTERS > 8 }
 
   @inline(__always)
-  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
+  static func streamFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>, nanIsShort: Bool
+  ) {
     ln_stream_float16(destination, vector)
   }
 
@@ -86,7 +97,9 @@ extension Float: Element {
     loadUnaligned(source)
   }
   @inline(__always)
-  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>) {
+  static func storeFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Float>, nanIsShort: Bool
+  ) {
     storeUnaligned(vector, to: destination)
   }
   @inline(__always) static func loadDoubles(_ source: UnsafePointer<Float>) -> SIMD8<Double> {
@@ -131,7 +144,9 @@ extension Double: Element {
     ln_narrow16(loadUnaligned(source))
   }
   @inline(__always)
-  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Double>) {
+  static func storeFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Double>, nanIsShort: Bool
+  ) {
     storeUnaligned(ln_widen16(vector), to: destination)
   }
   @inline(__always) static func loadDoubles(_ source: UnsafePointer<Double>) -> SIMD8<Double> {
@@ -163,21 +178,28 @@ extension Double: Element {
 /// A 16-bit type, passed as its bits, that is computed in float32.
 protocol HalfElement: Element where Compute == Float {
   static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float>
-  static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16>
+  static func narrow(_ vector: SIMD16<Float>, nanIsShort: Bool) -> SIMD16<UInt16>
 }
 
 extension HalfElement {
+  @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
+    narrow(vector, nanIsShort: false)
+  }
   @inline(__always) static var isCoarse: Bool { true }
   @inline(__always)
-  static func streamFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
-    ln_stream_ushort16(destination, narrow(vector))
+  static func streamFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
+  ) {
+    ln_stream_ushort16(destination, narrow(vector, nanIsShort: nanIsShort))
   }
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {
     widen(loadUnaligned(source))
   }
   @inline(__always)
-  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
-    storeUnaligned(narrow(vector), to: destination)
+  static func storeFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
+  ) {
+    storeUnaligned(narrow(vector, nanIsShort: nanIsShort), to: destination)
   }
   @inline(__always) static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double> {
     let bits: SIMD8<UInt16> = loadUnaligned(source)
@@ -190,7 +212,7 @@ extension HalfElement {
   }
 
   @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> {
-    widen(narrow(vector))
+    widen(narrow(vector, nanIsShort: true))
   }
   @inline(__always) static func roundDoubles(_ vector: SIMD8<Double>) -> SIMD8<Double> {
     let floats = SIMD16(lowHalf: ln_narrow8(vector), highHalf: SIMD8(repeating: 0))
@@ -219,7 +241,8 @@ struct Half: HalfElement {
   var bits: UInt16
 
   @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> { ln_from_f16(bits) }
-  @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
+  @inline(__always)
+  static func narrow(_ vector: SIMD16<Float>, nanIsShort: Bool) -> SIMD16<UInt16> {
     ln_to_f16(vector)
   }
 
@@ -227,7 +250,9 @@ struct Half: HalfElement {
     ln_load_f16(source)
   }
   @inline(__always)
-  static func storeFloats(_ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>) {
+  static func storeFloats(
+    _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
+  ) {
     ln_store_f16(destination, vector)
   }
   @inline(__always)
@@ -244,13 +269,15 @@ struct Half: HalfElement {
 struct BFloat16: HalfElement {
   typealias Compute = Float
   @inline(__always) static var type: ElementType { .bfloat16 }
+  @inline(__always) static var roundsBits: Bool { true }
   var bits: UInt16
 
   @inline(__always) static func widen(_ bits: SIMD16<UInt16>) -> SIMD16<Float> {
     ln_from_bf16(bits)
   }
-  @inline(__always) static func narrow(_ vector: SIMD16<Float>) -> SIMD16<UInt16> {
-    ln_to_bf16(vector)
+  @inline(__always)
+  static func narrow(_ vector: SIMD16<Float>, nanIsShort: Bool) -> SIMD16<UInt16> {
+    ln_to_bf16(vector, nanIsShort)
   }
 
   @inline(__always) static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float> {

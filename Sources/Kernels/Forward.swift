@@ -9,12 +9,20 @@ func forward<T: Element, P: Element>(
   let bias = Row<P, T.Compute>(raw: work.pointee.bias)
   #if !LAYERNORM_COMPACT
     let weight = Row<P, T.Compute>(raw: work.pointee.weight)
-    if work.pointee.centers != 0, let weight, let bias, work.pointee.weight_offset == 0 {
+    let count = Int(work.pointee.cols)
+    let mayHaveLongNaN =
+      T.roundsBits
+      && (weight?.mayHaveLongNaN(count) ?? false || bias?.mayHaveLongNaN(count) ?? false)
+    if !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias,
+      work.pointee.weight_offset == 0
+    {
       ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
         .run(Int(begin), Int(end))
       return
     }
-    if work.pointee.centers == 0, let weight, bias == nil, work.pointee.weight_offset == 0 {
+    if !mayHaveLongNaN, work.pointee.centers == 0, let weight, bias == nil,
+      work.pointee.weight_offset == 0
+    {
       ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
         .run(Int(begin), Int(end))
       return

@@ -87,12 +87,15 @@ protocol ComputeScalar: Equatable {
   associatedtype Rows: RowValues where Rows.Scalar == Self
 
   static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector
-  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
+  /// - Parameter nanIsShort: whether the lower half of a NaN, if it is one, is zero: it need not be looked for.
+  static func store<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool)
   /// A store past the caches, to an address that is a multiple of the vector's size.
-  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>)
-  /// What is loaded after a store.
+  static func stream<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool)
+  /// What is loaded after a store; of sums of elements, whose NaN is one of theirs.
   static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector
-  /// Stores, and gives what would be loaded.
+  /// Stores, and gives what would be loaded, of such sums.
   static func storeAndRound<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>
   ) -> Vector
@@ -126,6 +129,13 @@ protocol ComputeScalar: Equatable {
   static var smallestProducts: Double { get }
 }
 
+extension ComputeScalar {
+  @inline(__always)
+  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+    store(vector, to: destination, nanIsShort: false)
+  }
+}
+
 extension Float: ComputeScalar {
   typealias Vector = SIMD16<Float>
   typealias Wide = SIMD8<Double>
@@ -135,12 +145,16 @@ extension Float: ComputeScalar {
     T.loadFloats(source)
   }
   @inline(__always)
-  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
-    T.storeFloats(vector, to: destination)
+  static func store<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
+  ) {
+    T.storeFloats(vector, to: destination, nanIsShort: nanIsShort)
   }
   @inline(__always)
-  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
-    T.streamFloats(vector, to: destination)
+  static func stream<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
+  ) {
+    T.streamFloats(vector, to: destination, nanIsShort: nanIsShort)
   }
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
     T.roundFloats(vector)
@@ -177,11 +191,15 @@ extension Double: ComputeScalar {
     T.loadDoubles(source)
   }
   @inline(__always)
-  static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+  static func store<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
+  ) {
     T.storeDoubles(vector, to: destination)
   }
   @inline(__always)
-  static func stream<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
+  static func stream<T: Element>(
+    _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
+  ) {
     T.streamDoubles(vector, to: destination)
   }
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {

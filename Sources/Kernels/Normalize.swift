@@ -75,8 +75,8 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
     )
   }
   @inline(__always) func store(_ rows: (A.Compute.Vector, A.Compute.Vector), at index: Int) {
-    T.Compute.store(rows.0, to: y.0 + index)
-    T.Compute.store(rows.1, to: y.1 + index)
+    T.Compute.store(rows.0, to: y.0 + index, nanIsShort: A.nanIsShort)
+    T.Compute.store(rows.1, to: y.1 + index, nanIsShort: A.nanIsShort)
   }
   // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
   let last = wholeEnd < count ? count &- width : first
@@ -151,8 +151,10 @@ struct Normalization<N: Norm, A: Affine> {
       // Both are read before either is stored, since y may be x.
       let ofSecond = affine.apply(
         normalize(row.load(second), isCoarse: Y.isCoarse), at: second)
-      C.store(affine.apply(normalize(row.load(0), isCoarse: Y.isCoarse), at: 0), to: y)
-      C.store(ofSecond, to: y + second)
+      C.store(
+        affine.apply(normalize(row.load(0), isCoarse: Y.isCoarse), at: 0), to: y,
+        nanIsShort: A.nanIsShort)
+      C.store(ofSecond, to: y + second, nanIsShort: A.nanIsShort)
       index = second &+ width
     }
     let end = index &+ C.Vector.whole(count &- index)
@@ -166,7 +168,8 @@ struct Normalization<N: Norm, A: Affine> {
         ln_prefetch_write(UnsafeMutableRawPointer(y + column) + storesAhead)
       }
       C.store(
-        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column)
+        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column,
+        nanIsShort: A.nanIsShort)
       column &+= step
       index &+= width
     }
@@ -192,7 +195,11 @@ struct Normalization<N: Norm, A: Affine> {
     streams: Bool
   ) where S.Compute == C {
     let vector = normalized(row, at: index, terms, as: Y.self)
-    if streams { C.stream(vector, to: y + index) } else { C.store(vector, to: y + index) }
+    if streams {
+      C.stream(vector, to: y + index, nanIsShort: A.nanIsShort)
+    } else {
+      C.store(vector, to: y + index, nanIsShort: A.nanIsShort)
+    }
   }
 
   /// The same as a row of type Y gets it.
@@ -235,7 +242,8 @@ struct Normalization<N: Norm, A: Affine> {
     var column = first
     while index < end {
       C.stream(
-        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column)
+        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column,
+        nanIsShort: A.nanIsShort)
       column &+= step
       index &+= width
     }

@@ -184,6 +184,47 @@ static void print_table(const table *t, bool is_backward) {
   }
 }
 
+/* A NaN of a parameter makes its column NaN, whatever its bits are, and no other: 16-bit rows are rounded as
+ * integers, which a NaN whose bits are all set would be carried out of. */
+static void keeping_nans(const char *op, layernorm_dtype dtype, layernorm_dtype params,
+                         int64_t rows) {
+  enum {
+    COLS = 83
+  };
+  static const struct {
+    int64_t col;
+    uint32_t bits; /* of float32, or the upper half */
+  } nans[] = {{0, 0xFFFFFFFF}, {17, 0x7FFFFFFF}, {40, 0x7FC00000}, {82, 0xFFFFFFFF}};
+  test_case c = make_synthetic_case(op, dtype, rows, COLS, 0, 1);
+  unsigned char *weight = allocate(COLS * sizeof(float));
+  unsigned char *bias = allocate(COLS * sizeof(float));
+  for (int64_t i = 0; i < COLS; i++) store(params, weight, i, 1), store(params, bias, i, 0.5);
+  for (size_t i = 0; i < sizeof nans / sizeof *nans; i++) {
+    const uint16_t half = (uint16_t)(nans[i].bits >> 16);
+    unsigned char *into = c.op->norm == LAYERNORM_NORM_LAYER && i % 2 ? bias : weight;
+    if (params == LAYERNORM_F32)
+      memcpy(into + nans[i].col * 4, &nans[i].bits, 4);
+    else
+      memcpy(into + nans[i].col * 2, &half, 2);
+  }
+  const test_case kept = c;
+  c.param_dtype = params;
+  c.data[WEIGHT] = weight;
+  if (c.data[BIAS] != NULL) c.data[BIAS] = bias;
+  outputs out = run(&c, &(run_options){.what = "NaN parameters", .general = dtype != params});
+  for (int64_t i = 0; i < rows * COLS; i++) {
+    bool is_nan = false;
+    for (size_t k = 0; k < sizeof nans / sizeof *nans; k++)
+      is_nan = is_nan || nans[k].col == i % COLS;
+    check((bool)isnan(load(dtype, out.data[Y], i)) == is_nan, "%s: y[%d, %d] is %s", describe(&c),
+          (int)(i / COLS), (int)(i % COLS), is_nan ? "a number, of a NaN" : "NaN");
+  }
+  free_outputs(&out);
+  free(weight);
+  free(bias);
+  for (int t = X; t < TENSOR_COUNT; t++) free((void *)kept.data[t]);
+}
+
 int test_accuracy(void) {
   static table t;
   const char *isa = isa_of_test("accuracy");
@@ -192,6 +233,16 @@ int test_accuracy(void) {
   for (int i = 0; i < list.count; i++) run_case(&t, &list.cases[i]);
   print_table(&t, false);
   print_table(&t, true);
+  for (int64_t rows = 1; rows <= 40; rows += 39) {
+    keeping_nans("layer_forward", LAYERNORM_F32, LAYERNORM_F32, rows);
+    for (int dtype = LAYERNORM_F16; dtype <= LAYERNORM_BF16; dtype++) {
+      static const char *const ops[] = {"layer_forward", "rms_forward", "layer_add_forward"};
+      for (size_t op = 0; op < sizeof ops / sizeof *ops; op++) {
+        keeping_nans(ops[op], (layernorm_dtype)dtype, (layernorm_dtype)dtype, rows);
+        keeping_nans(ops[op], (layernorm_dtype)dtype, LAYERNORM_F32, rows);
+      }
+    }
+  }
   printf("accuracy: %d cases under %s, errors in units in the last place\n", list.count, isa);
   return summary("accuracy");
 }
