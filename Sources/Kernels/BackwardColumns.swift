@@ -64,7 +64,7 @@ import CShims
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead =
         ahead != 0 && work.pointee.reads_ahead != 0 && (work.pointee.reads_ahead == 1 || !areHeld)
-      let writesAhead = !T.isCoarse && work.pointee.writes_ahead == 2
+      let writesAhead = work.pointee.writes_ahead == 2
       let streams = work.pointee.streams != 0
       let (firstColumn, step) = columns(0..<wholeEnd, by: width, descends: tensors.descends)
       var column = firstColumn

@@ -16,6 +16,8 @@ protocol RowSource {
   func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
   /// Asks for the elements index ..< index + 4 * width, which may be past the end of the row.
   func fetch(_ index: Int)
+  /// How many elements later than what is read they are best asked for.
+  static var fetchDistance: Int { get }
   /// Whether it is worth an instruction to ask for a line that is needed later.
   static var fetchesLater: Bool { get }
   /// Asks for that of an element.
@@ -24,6 +26,7 @@ protocol RowSource {
 
 extension RowSource {
   @inline(__always) func fetch(_: Int) {}
+  @inline(__always) static var fetchDistance: Int { 12 &* width }
   @inline(__always) static var fetchesLater: Bool { false }
   @inline(__always) func fetchLater(_: Int) {}
   @inline(__always) static var isRare: Bool { false }
@@ -65,6 +68,7 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
       ln_prefetch_near(elements + (index &+ line &* elementsPerLine))
     }
   }
+  @inline(__always) static var fetchDistance: Int { T.isCoarse ? 1024 : 12 &* width }
   // Of 16 bits there is more to compute for each line.
   @inline(__always) static var fetchesLater: Bool { !T.isCoarse }
   @inline(__always) func fetchLater(_ index: Int) { ln_prefetch(elements + index) }

@@ -271,7 +271,7 @@ where D.Compute == S.Compute {
 
   @inline(__always) func fetch(_ index: Int) {
     guard fetches else { return }
-    row.fetch(index &+ 12 &* Self.width)
+    row.fetch(index &+ S.fetchDistance)
   }
   @inline(__always) var asksLater: Bool { S.fetchesLater && fetchesLater }
   @inline(__always) func fetchLater(_ index: Int) { row.fetchLater(index) }

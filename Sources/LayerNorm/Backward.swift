@@ -112,9 +112,8 @@ struct BackwardPlan {
       let norm = arguments.norm
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
-      // Where the last level is far, stores wait for it, or for the second, before loads do. 16-bit rows have more to
-      // compute for each line, and gain nothing.
-      if size >= 4 && !Caches.current.isLastNear && Caches.secondMayLack(norm.elements, of: bytes) {
+      // Where the last level is far, stores wait for it, or for the second, before loads do.
+      if !Caches.current.isLastNear && Caches.secondMayLack(norm.elements, of: bytes) {
         writesAhead = 2
       }
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
