@@ -26,9 +26,10 @@ struct Caches {
   /// Whether the caches have little of a call's memory when it begins.
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
-  /// Whether the caches that are near have little of it: on Intel's servers those are the first two levels.
-  func isBeyondNear(_ elements: Int64, of bytes: Int64) -> Bool {
-    elements >= (isLastNear ? smallestFar : smallestFar / 8) / bytes
+  /// Whether the caches that are near have little of it: on Intel's servers those are the first two levels, which each
+  /// of the threads has.
+  func isBeyondNear(_ elements: Int64, of bytes: Int64, on threads: Int64) -> Bool {
+    elements >= (isLastNear ? smallestFar : smallestFar / 8 * threads) / bytes
   }
 
   /// Whether rows of y are worth normalizing in pairs, which share weight and bias. On Intel's servers the stores of one

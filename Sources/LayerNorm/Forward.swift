@@ -22,8 +22,12 @@ struct ForwardPlan {
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     let isLost = caches?.haveLost(x, callOf: norm.elements &* tensors) ?? false
     let isFar = isLost || machine.isFar(norm.elements, of: tensors)
-    let isBeyondNear = isLost || machine.isBeyondNear(norm.elements, of: tensors)
     partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
+    // Where stores straddle lines, reading beside them gains in the second level as well.
+    let isBeyondNear =
+      isLost
+      || machine.isBeyondNear(
+        norm.elements, of: tensors, on: y.hasRowsOfVectors ? partition.threadsUsed : 1)
     let streams = ForwardPlan.streams(
       arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1)
     work = ln_forward_work(

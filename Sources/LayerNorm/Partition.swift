@@ -44,6 +44,9 @@ struct Partition {
     parts = min(count, worthwhile, Int64(threads) * perThread)
   }
 
+  /// How many threads take part, if none is held up.
+  var threadsUsed: Int64 { min(parts, Int64(threads)) }
+
   /// What is in part `index`; the first parts have one row more where they do not divide evenly.
   func range(of index: Int64) -> (begin: Int64, end: Int64) {
     let (size, larger) = count.quotientAndRemainder(dividingBy: parts)
