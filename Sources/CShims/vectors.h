@@ -146,6 +146,9 @@ LN_INLINE int32_t ln_lanes_at_least16(ln_float16 bound, ln_float16 a, ln_float16
   ln_int16 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
 #if defined(__AVX512DQ__)
   return __builtin_popcount(_mm512_movepi32_mask((__m512i)are));
+#elif defined(__AVX2__)
+  return __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)are.lo)) +
+         __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)are.hi));
 #else
   return -__builtin_reduce_add(are);
 #endif
@@ -154,6 +157,9 @@ LN_INLINE int32_t ln_lanes_at_least8(ln_double8 bound, ln_double8 a, ln_double8 
   ln_long8 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
 #if defined(__AVX512DQ__)
   return __builtin_popcount(_mm512_movepi64_mask((__m512i)are));
+#elif defined(__AVX2__)
+  return __builtin_popcount((unsigned)_mm256_movemask_pd((__m256d)are.lo)) +
+         __builtin_popcount((unsigned)_mm256_movemask_pd((__m256d)are.hi));
 #else
   return (int32_t)-__builtin_reduce_add(are);
 #endif

@@ -182,8 +182,10 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   // MARK: The sums of each row
 
-  /// Of the rows of a group, whose statistics are given; and, as bits, which are taken around 0. Of two chains, which then go on side by side, since one alone
+  /// Of the rows of a group, whose statistics are given: of two chains, which then go on side by side, since one alone
   /// is longer than what a CPU looks ahead.
+  ///
+  /// - Returns: as bits, the rows whose sums were taken of x as it is.
   @inline(never)
   private func findSums(
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,

@@ -27,6 +27,7 @@ struct GradientScalars<C: ComputeScalar> {
   ///   - center: near the mean of x; the sums were taken around it.
   ///   - mean: of x; nil where center is the mean, but rounded: the rest is found from the sums.
   ///   - rstd: of x.
+  ///   - aroundZero: rows whose sums were taken of x as it is, and whose center is as good as the mean.
   ///   - isInRange: whether the sums are numbers that have lost nothing to underflow; else the row has to
   ///     be scaled, or holds NaN or infinity.
   @inline(never)
@@ -34,8 +35,7 @@ struct GradientScalars<C: ComputeScalar> {
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>, from firstSum: Int, reciprocalCount: C.Wide,
     center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, aroundZero: RowMask,
-    isInRange: inout RowMask,
-    into result: UnsafeMutablePointer<Self>
+    isInRange: inout RowMask, into result: UnsafeMutablePointer<Self>
   ) {
     ln_align_stack()
     let centers = work.pointee.centers != 0
@@ -122,6 +122,9 @@ struct RowGradient<C: ComputeScalar> {
   ///   - outerRstd: rstd of the row as it is, where x is scaled.
   ///   - isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
   ///   - isRounded: whether rstdLow is zero, and left out.
+  ///   - isAroundZero: whether the center is.
+  ///   - isCoarse: whether dx has so few digits that g need not be rounded as its mean knows it, by an operation more.
+  ///     Not for the vector that ends with a row: dx of one column is 0.
   @inline(__always)
   func terms(
     _ x: C.Vector, _ dy: C.Vector, weight: C.Vector, outerRstd: C.Vector? = nil,
@@ -184,6 +187,7 @@ struct GradientRowSums<C: ComputeScalar> {
 }
 
 /// - Parameters:
+///   - center: zero, unless the sums find the mean, or the row is a rare one.
 ///   - findsMean: whether the sums of d and d^2 are wanted.
 ///   - fetches: whether lines of the rows are asked for.
 ///   - asksLater: see `RowReduction.asksLater`.
@@ -194,12 +198,12 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
   into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
   // Of rare rows, what is found is not looked at: one code for both.
-  if findsMean || KnowsMean.isFound || X.isRare {
-    GradientSums<X, G, W, FindsMean>(
+  if findsMean || AroundZero.findsMean || X.isRare {
+    GradientSums<X, G, W, AroundCenter>(
       x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
     ).reduce(count).write(to: result, row: row)
   } else {
-    GradientSums<X, G, W, KnowsMean>(
+    GradientSums<X, G, W, AroundZero>(
       x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
     ).reduce(count).write(to: result, row: row)
   }
@@ -211,32 +215,32 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
   func reduceFour<X: RowSource, G: RowSource, W: RowSource>(
     x: X, dy: G, weight: W, into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
   ) where X.Compute == G.Compute, W.Compute == X.Compute {
-    GradientSums<X, G, W, KnowsMean>(x: x, dy: dy, weight: weight, around: .zero)
+    GradientSums<X, G, W, AroundZero>(x: x, dy: dy, weight: weight, around: .zero)
       .reduceFour().write(to: result, row: row)
   }
 #endif
 
-private protocol MeanKnowledge {
-  static var isFound: Bool { get }
+private protocol GradientCenter {
+  static var findsMean: Bool { get }
 }
-private enum FindsMean: MeanKnowledge {
-  @inline(__always) static var isFound: Bool { true }
+private enum AroundCenter: GradientCenter {
+  @inline(__always) static var findsMean: Bool { true }
 }
 #if LAYERNORM_COMPACT
-  /// What it finds is not looked at: one code for both.
-  private typealias KnowsMean = FindsMean
+  /// With zero for the center, and what is found of the mean not looked at: one code for both.
+  private typealias AroundZero = AroundCenter
 #else
-  private enum KnowsMean: MeanKnowledge {
-    @inline(__always) static var isFound: Bool { false }
+  private enum AroundZero: GradientCenter {
+    @inline(__always) static var findsMean: Bool { false }
   }
 #endif
 
-private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: MeanKnowledge>:
+private struct GradientSums<X: RowSource, G: RowSource, W: RowSource, M: GradientCenter>:
   RowReduction
 where X.Compute == G.Compute, W.Compute == X.Compute {
   typealias Source = X
 
-  @inline(__always) static var sumsPerAccumulator: Int { M.isFound ? 4 : 2 }
+  @inline(__always) static var sumsPerAccumulator: Int { M.findsMean ? 4 : 2 }
 
   private let x: X
   private let dy: G
@@ -261,6 +265,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
 
   @inline(__always) func fetch(_ index: Int) {
     guard fetches else { return }
+    // Further than forward asks: there is more to do for each line.
     x.fetch(index &+ 512)
     dy.fetch(index &+ 512)
   }
@@ -280,7 +285,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     @inline(__always) mutating func add(_ block: Lanes) {
       g.add(block.g)
       products.add(block.products)
-      guard M.isFound else { return }
+      guard M.findsMean else { return }
       deviations.add(block.deviations)
       squares.add(block.squares)
     }
@@ -289,7 +294,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     func write(to result: UnsafePointer<GradientRowSums<Compute>>, row: Int) {
       result.pointee.g[row] = g.eight
       result.pointee.products[row] = products.eight
-      guard M.isFound else { return }
+      guard M.findsMean else { return }
       result.pointee.deviations[row] = deviations.eight
       result.pointee.squares[row] = squares.eight
     }
@@ -307,7 +312,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
       var sums = Lanes()
       sums.g = a.g + b.g
       sums.products = a.products + b.products
-      guard M.isFound else { return sums }
+      guard M.findsMean else { return sums }
       sums.deviations = a.deviations + b.deviations
       sums.squares = a.squares + b.squares
       return sums
@@ -318,7 +323,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
     let dy = dy.load(index)
     let x = x.load(index)
     let g = dy * weight.load(index)
-    guard M.isFound else {
+    guard M.findsMean else {
       lanes.g = lanes.g + g
       lanes.products = lanes.products.adding(g, times: x)
       return
@@ -337,7 +342,7 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   private func add(_ g: Compute.Vector, _ negative: Compute.Vector, to lanes: inout Lanes) {
     lanes.g = lanes.g + g
     lanes.products = lanes.products.subtracting(g, times: negative)
-    guard M.isFound else { return }
+    guard M.findsMean else { return }
     lanes.deviations = lanes.deviations - negative
     lanes.squares = lanes.squares.adding(negative, times: negative)
   }
