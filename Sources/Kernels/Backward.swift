@@ -294,8 +294,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     withUnsafePointer(to: moments.mean) { mean in
       GradientScalars.find(
         work, rows: rows, sums, from: 0, reciprocalCount: reciprocalCount, center: center,
-        mean: mean, rstd: rstd, aroundZero: RowMask(repeating: 0), isInRange: &isInRange,
-        into: scalars)
+        mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
     }
   }
 

@@ -26,15 +26,15 @@ import CShims
 
     @inline(never)
     private func finishFour(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: true, isAroundZero: true)
+      finish(rows: 4, of: four, 0, sums, ahead: ahead, isAroundZero: true)
     }
     @inline(never)
     private func finishFourExactly(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      finish(rows: 4, of: four, 0, sums, ahead: ahead, isRounded: T.isCoarse)
+      finish(rows: 4, of: four, 0, sums, ahead: ahead)
     }
     /// Its rstd may have a low part.
     @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
-      finish(rows: 1, of: four, row, sums, ahead: 0, isRounded: T.isCoarse)
+      finish(rows: 1, of: four, row, sums, ahead: 0)
     }
 
     /// - Parameters:
@@ -42,7 +42,7 @@ import CShims
     ///   - ahead: how many elements later a row is that is asked for; 0 for none.
     @inline(__always)
     private func finish(
-      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int, isRounded: Bool,
+      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int,
       isAroundZero: Bool = false
     ) {
       ln_align_stack()
@@ -56,10 +56,10 @@ import CShims
         x: tensors.x.stride, dy: tensors.dy.stride, dx: tensors.dx.unsafelyUnwrapped.stride
       )
       let scalars = four.numbers + first
-      let a = UsualRow(scalars, 0, isRounded: isRounded, isAroundZero: isAroundZero)
-      let b = UsualRow(scalars, 1, isRounded: isRounded, isAroundZero: isAroundZero)
-      let c = UsualRow(scalars, 2, isRounded: isRounded, isAroundZero: isAroundZero)
-      let d = UsualRow(scalars, 3, isRounded: isRounded, isAroundZero: isAroundZero)
+      let a = UsualRow(scalars, 0, isAroundZero: isAroundZero)
+      let b = UsualRow(scalars, 1, isAroundZero: isAroundZero)
+      let c = UsualRow(scalars, 2, isAroundZero: isAroundZero)
+      let d = UsualRow(scalars, 3, isAroundZero: isAroundZero)
       // As many as registers hold; each vector reads the others again.
       let areHeld = LN_VECTORS_IN_REGISTERS >= 32
       let readsAhead =
@@ -99,7 +99,7 @@ import CShims
           if areHeld && T.self == Half.self { return held }
           return areHeld
             ? UsualRow(numbers, row, held: held)
-            : UsualRow(numbers, row, isRounded: isRounded, isAroundZero: isAroundZero)
+            : UsualRow(numbers, row, isAroundZero: isAroundZero)
         }
         let weight = weight.load(column)
         // All rows are read before one is stored: those that are a multiple of 4 KB long look as if each were where the
@@ -157,19 +157,14 @@ import CShims
 
     private struct UsualRow {
       private let gradient: RowGradient<C>
-      private let isRounded: Bool
       private let isAroundZero: Bool
 
-      @inline(__always) init(
-        _ scalars: UnsafeRawPointer, _ row: Int, isRounded: Bool, isAroundZero: Bool
-      ) {
-        self.isRounded = isRounded
+      @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, isAroundZero: Bool) {
         self.isAroundZero = isAroundZero
         gradient = RowGradient(scalars.assumingMemoryBound(to: C.self) + row)
       }
 
       @inline(__always) init(_ scalars: UnsafeRawPointer, _ row: Int, held: UsualRow) {
-        isRounded = held.isRounded
         isAroundZero = held.isAroundZero
         gradient = RowGradient(
           scalars.assumingMemoryBound(to: C.self) + row, held: held.gradient)
@@ -181,7 +176,7 @@ import CShims
         let parts = S.load(row.dy)
         let dy = Row<T, C>(row.dy).load(0)
         let terms = gradient.terms(
-          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: isRounded,
+          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: T.isCoarse,
           isAroundZero: isAroundZero, isCoarse: T.isCoarse)
         sums.add(dy, parts, terms.normalized)
         return terms.dx

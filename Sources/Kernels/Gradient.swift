@@ -34,8 +34,9 @@ struct GradientScalars<C: ComputeScalar> {
   static func find(
     _ work: UnsafePointer<ln_backward_work>, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>, from firstSum: Int, reciprocalCount: C.Wide,
-    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide, aroundZero: RowMask,
-    isInRange: inout RowMask, into result: UnsafeMutablePointer<Self>
+    center: C.Rows, mean: UnsafePointer<C.Wide>?, rstd: C.Wide,
+    aroundZero: RowMask = RowMask(repeating: 0), isInRange: inout RowMask,
+    into result: UnsafeMutablePointer<Self>
   ) {
     ln_align_stack()
     let centers = work.pointee.centers != 0
@@ -122,7 +123,7 @@ struct RowGradient<C: ComputeScalar> {
   ///   - outerRstd: rstd of the row as it is, where x is scaled.
   ///   - isFlat: whether the slope is 0, and x^, which may be NaN, left out of dx.
   ///   - isRounded: whether rstdLow is zero, and left out.
-  ///   - isAroundZero: whether the center is.
+  ///   - isAroundZero: whether the center is zero too.
   ///   - isCoarse: whether dx has so few digits that g need not be rounded as its mean knows it, by an operation more.
   ///     Not for the vector that ends with a row: dx of one column is 0.
   @inline(__always)

@@ -35,8 +35,7 @@ struct ScaledBackward<C: ComputeScalar> {
         withUnsafePointer(to: scaled.moments.mean) { mean in
           GradientScalars.find(
             work, rows: 1, sums, from: 0, reciprocalCount: DoubleDouble(reciprocalOf: count),
-            center: center, mean: mean, rstd: rstd, aroundZero: RowMask(repeating: 0),
-            isInRange: &isInRange, into: scalars)
+            center: center, mean: mean, rstd: rstd, isInRange: &isInRange, into: scalars)
         }
         finish(scaled.row, RowGradient(scalars, row: 0), outerRstd: outerRstd, count)
       }

@@ -64,16 +64,14 @@ struct BackwardPlan {
         cols: norm.cols, elementSize: compute.size,
         perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
     let traffic = Traffic(arguments, isShared: partition.parts > 1)
-    let isLastNear = Caches.current.isLastNear
-    let secondMayLack = Caches.secondMayLack(norm.elements, of: x.dtype.size + 2 * dy.dtype.size)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
       reads_ahead: traffic.readsAhead,
       writes_ahead: traffic.writesAhead,
-      fetches: !isLastNear && secondMayLack ? 1 : 0, fetches_later: secondMayLack ? 1 : 0,
+      fetches: traffic.fetches ? 1 : 0, fetches_later: traffic.fetchesLater ? 1 : 0,
       // Intel's hardware fetches what is ahead in ascending order only.
-      may_descend: isLastNear ? 1 : 0,
+      may_descend: Caches.current.isLastNear ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
@@ -106,16 +104,18 @@ struct BackwardPlan {
     var readsAhead: Int32 = 0
     /// 1: before the sums of a row are taken, 2: shortly before dx is stored.
     var writesAhead: Int32 = 0
+    /// Whether lines of x and dy are asked for as a row's sums are taken, in order and where it is not read in order.
+    let fetches, fetchesLater: Bool
     var streams = false
 
     init(_ arguments: BackwardArguments, isShared: Bool) {
       let norm = arguments.norm
       let size = arguments.dy.dtype.size
       let bytes = arguments.x.dtype.size + 2 * size
+      fetchesLater = Caches.secondMayLack(norm.elements, of: bytes)
+      fetches = fetchesLater && !Caches.current.isLastNear
       // Where the last level is far, stores wait for it, or for the second, before loads do.
-      if !Caches.current.isLastNear && Caches.secondMayLack(norm.elements, of: bytes) {
-        writesAhead = 2
-      }
+      if fetches { writesAhead = 2 }
       guard let caches = Caches.ofLargeCall(norm.elements, of: bytes) else { return }
       let row = norm.cols * size
       let isLost = caches.haveLost(arguments.dy, callOf: norm.elements &* bytes)

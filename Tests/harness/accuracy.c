@@ -225,6 +225,48 @@ static void keeping_nans(const char *op, layernorm_dtype dtype, layernorm_dtype 
   for (int t = X; t < TENSOR_COUNT; t++) free((void *)kept.data[t]);
 }
 
+/* The same of x in the first row of a sum: that stays NaN, and y of the row is. */
+static void keeping_nan_of_sum(layernorm_dtype dtype, uint16_t nan, int64_t col) {
+  test_case c = make_synthetic_case("layer_add_forward", dtype, 3, 83, 0, 1);
+  memcpy((unsigned char *)c.data[X] + col * 2, &nan, 2);
+  outputs out = run(&c, &(run_options){.what = "NaN in a sum"});
+  for (int64_t i = 0; i < c.rows * c.cols; i++) {
+    check((bool)isnan(load(dtype, out.data[SUM], i)) == (i == col), "%s: sum[%d]", describe(&c),
+          (int)i);
+    check((bool)isnan(load(dtype, out.data[Y], i)) == (i < c.cols), "%s: y[%d]", describe(&c),
+          (int)i);
+  }
+  free_outputs(&out);
+  for (int t = X; t < TENSOR_COUNT; t++) free((void *)c.data[t]);
+}
+
+/* And of a weight in float32 of 16-bit gradients, or of dy: all of dx of the rows with it. */
+static void keeping_nan_of_dx(layernorm_dtype dtype, bool of_dy) {
+  enum {
+    ROWS = 9,
+    COLS = 83
+  };
+  static const uint32_t nan = 0xFFFFFFFF;
+  test_case c = make_synthetic_case("layer_backward", dtype, ROWS, COLS, 0, 1);
+  unsigned char *weight = allocate(COLS * sizeof(float));
+  for (int64_t i = 0; i < COLS; i++) store(LAYERNORM_F32, weight, i, 1);
+  if (of_dy)
+    memcpy((unsigned char *)c.data[DY] + 2 * COLS * 2, &nan, 2); /* row 2 */
+  else
+    memcpy(weight + 5 * sizeof(float), &nan, 4);
+  const test_case kept = c;
+  c.param_dtype = LAYERNORM_F32;
+  c.data[WEIGHT] = weight;
+  c.data[DSUM] = NULL;
+  outputs out = run(&c, &(run_options){.what = "NaN in a gradient", .general = true});
+  for (int64_t i = 0; i < ROWS * COLS; i++)
+    check((bool)isnan(load(dtype, out.data[DX], i)) == (!of_dy || i / COLS == 2), "%s: dx[%d, %d]",
+          describe(&c), (int)(i / COLS), (int)(i % COLS));
+  free_outputs(&out);
+  free(weight);
+  for (int t = X; t < TENSOR_COUNT; t++) free((void *)kept.data[t]);
+}
+
 int test_accuracy(void) {
   static table t;
   const char *isa = isa_of_test("accuracy");
@@ -242,6 +284,12 @@ int test_accuracy(void) {
         keeping_nans(ops[op], (layernorm_dtype)dtype, LAYERNORM_F32, rows);
       }
     }
+  }
+  for (int dtype = LAYERNORM_F16; dtype <= LAYERNORM_BF16; dtype++) {
+    keeping_nan_of_sum((layernorm_dtype)dtype, 0xFFFF, 3);
+    keeping_nan_of_sum((layernorm_dtype)dtype, 0x7FFF, 81);
+    keeping_nan_of_dx((layernorm_dtype)dtype, false);
+    keeping_nan_of_dx((layernorm_dtype)dtype, true);
   }
   printf("accuracy: %d cases under %s, errors in units in the last place\n", list.count, isa);
   return summary("accuracy");
