@@ -29,13 +29,17 @@ typedef struct ln_forward_work {
   int32_t is_piped; /* each row is stored while the next is read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
-  const void *weight; /* NULL: ones */
-  const void *bias;   /* NULL: zeros */
-  const void *x_bias; /* NULL: zeros */
-  void *mean;         /* NULL: not wanted */
-  void *rstd;         /* NULL: not wanted */
-  double ada_scale;   /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
-  double ada_slope;   /* k of AdaNorm */
+  /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else
+   * it waits in sum, or in y where that is not wanted. */
+  ln_rows added;
+  int64_t added_bytes; /* at least a row */
+  const void *weight;  /* NULL: ones */
+  const void *bias;    /* NULL: zeros */
+  const void *x_bias;  /* NULL: zeros */
+  void *mean;          /* NULL: not wanted */
+  void *rstd;          /* NULL: not wanted */
+  double ada_scale;    /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
+  double ada_slope;    /* k of AdaNorm */
 } ln_forward_work;
 
 /* Normalizes the rows begin ..< end. */

@@ -8,7 +8,8 @@ func add<C: ComputeScalar & Element>(
 ) where C.Compute == C {
   let row = AddedRow<Row<C, C>>(
     x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
-    residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
+    residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
+    streamed: nil)
   row.store(Int(cols))
 }
 
@@ -22,6 +23,8 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   let bias: Row<T, Compute>?
   let residual: X?
   let sum: UnsafeMutablePointer<T>
+  /// Where the sum goes past the caches as well, of a row of whole cache lines.
+  let streamed: UnsafeMutablePointer<T>?
 
   /// Of `count` elements.
   @inline(never) func store(_ count: Int) {
@@ -29,6 +32,9 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     let wholeEnd = Compute.Vector.whole(count)
     var index = 0
     while index < wholeEnd {
+      #if !LAYERNORM_COMPACT
+        if index & (4 &* Self.width &- 1) == 0 { fetch(index &+ Self.fetchDistance) }
+      #endif
       _ = load(index)
       index &+= Self.width
     }
@@ -40,6 +46,15 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     if let bias { vector = vector + bias.load(index) }
     if let residual { vector = vector + residual.load(index) }
     return Compute.storeAndRound(vector, to: sum + index)
+  }
+
+  /// Far enough behind for what is stored to have left for the cache.
+  @inline(__always) static var fetchDistance: Int { -(T.isCoarse ? 8 : 4) &* width }
+  @inline(__always) func fetch(_ index: Int) {
+    // Not a loop for either case.
+    guard index >= 0, let streamed = ln_opaque(streamed) else { return }
+    let size = MemoryLayout<T>.stride
+    stream(sum + index, to: streamed + index &* size, bytes: 4 &* Self.width &* size)
   }
 
   func load(short count: Int) -> Compute.Vector { loadTail(count, of: count) }
@@ -57,40 +72,71 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   }
 }
 
-/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, which is y where the sum is
-/// not wanted: there it is normalized in place.
+/// Whole cache lines: those that are stored in halves take longer.
+@inline(__always)
+private func stream(
+  _ stored: UnsafeRawPointer, to streamed: UnsafeMutableRawPointer, bytes: Int
+) {
+  var offset = 0
+  while offset < bytes {
+    ln_stream_float16(streamed + offset, (stored + offset).loadUnaligned(as: SIMD16<Float>.self))
+    offset &+= 64
+  }
+}
+
+@inline(never)
+private func streamRow(
+  _ stored: UnsafeRawPointer, to streamed: UnsafeMutableRawPointer, bytes: Int
+) {
+  stream(stored, to: streamed, bytes: bytes)
+}
+
+/// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, where it is normalized, and to
+/// `streamed`.
 @inline(never)
 func add<N: Norm, T: Element>(
   _: N.Type, _ work: UnsafePointer<ln_forward_work>, _ x: UnsafePointer<T>,
   _ residual: UnsafeMutablePointer<T>?, into sum: UnsafeMutablePointer<T>,
-  _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int, ahead: Int
+  _ streamed: UnsafeMutablePointer<T>?, _ sums: UnsafeMutablePointer<RowSums<T.Compute>>,
+  _ count: Int, ahead: Int
 ) {
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
-  #if !LAYERNORM_COMPACT
+  let isFar = T.isCoarse && work.pointee.is_far != 0
+  let isFour = T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width
+  let added = AddedRow<Row<T, T.Compute>>(
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed)
+  #if LAYERNORM_COMPACT
+    reduce(N.self, added, into: sums, count)
+  #else
     // Wider elements come without being asked for.
-    if T.isCoarse && work.pointee.is_far != 0 {
+    if isFar {
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
         FarRow(elements, ahead: ahead &* Int(rows.row_stride))
       }
       reduce(
         N.self,
         AddedRow(
-          x: far(x, work.pointee.x), bias: bias,
-          residual: residual.map { far($0, work.pointee.residual) }, sum: sum),
+          // Where the sums wait apart, what normalizes them asks for x.
+          x: work.pointee.added.data == nil ? far(x, work.pointee.x) : FarRow(x, ahead: 0),
+          bias: bias, residual: residual.map { far($0, work.pointee.residual) }, sum: sum,
+          streamed: streamed),
         into: sums, count)
-      return
-    }
-  #endif
-  let added = AddedRow<Row<T, T.Compute>>(
-    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum)
-  #if !LAYERNORM_COMPACT
-    if T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width {
+    } else if isFour {
       reduceFour(N.self, added, into: sums)
-      return
+    } else {
+      reduce(N.self, added, into: sums, count)
     }
   #endif
-  reduce(N.self, added, into: sums, count)
+  guard let streamed else { return }
+  #if LAYERNORM_COMPACT
+    let begin = 0
+  #else
+    // What `fetch` has left.
+    let fetched = T.Compute.Vector.whole(count) & (0 &- 4 &* T.Compute.Vector.width)
+    let begin = max(fetched &+ AddedRow<Row<T, T.Compute>>.fetchDistance, 0)
+  #endif
+  streamRow(sum + begin, to: streamed + begin, bytes: (count &- begin) &* MemoryLayout<T>.stride)
 }
 
 /// Writes the sums x + residual, and takes theirs.
@@ -100,7 +146,7 @@ private func reduce<N: Norm, S: StoredRow>(
 ) {
   #if !LAYERNORM_COMPACT
     if S.Compute.hasShortRows && registersHold(accumulatorsOf: N.sums) {
-      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, into: sums)
+      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, fetches: true, into: sums)
       return
     }
   #endif

@@ -64,15 +64,17 @@ where A.Compute == T.Compute {
     // Not held: a compiler copied it for each pair of rows, by two stores that overlapped and a load across both, which
     // waited until whatever was stored before had left for the cache.
     let statistics = GroupStatistics<T>(work)
+    let size = statistics.groupSize
+    let mostRows = work.pointee.added.data == nil ? Int.max : size
     ForwardGroup<T>.withMemory(rows: end &- begin) { group in
       var first = begin
       while first < end {
         let position = RowPosition(first, rowsPerBatch: work.pointee.rows_per_batch)
-        let stop = min(end, first &+ position.leftInBatch)
+        let stop = min(end, first &+ min(position.leftInBatch, mostRows))
         withUnsafePointer(
           to: ForwardTensors(work, first, rows: stop &- first, at: position, adds: statistics.adds)
         ) {
-          run($0, rows: stop &- first, group, statistics)
+          run($0, rows: stop &- first, size: size, group, statistics)
         }
         first = stop
       }
@@ -82,7 +84,7 @@ where A.Compute == T.Compute {
 
   @inline(__always)
   private func run(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>,
+    _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, size: Int, _ group: ForwardGroup<T>,
     _ statistics: GroupStatistics<T>
   ) {
     #if !LAYERNORM_COMPACT
@@ -91,20 +93,6 @@ where A.Compute == T.Compute {
         return
       }
     #endif
-    let rowBytes = count &* MemoryLayout<T>.stride
-    // Of short rows more: while the chain of some goes on, there are others to read.
-    let chains =
-      C.hasShortRows
-      ? min(C.bytesPerGroup / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
-    // Where sums are written as they are read, more rows were slower.
-    let isLarge = !statistics.adds || LN_VECTORS_IN_REGISTERS <= 8
-    let fitting =
-      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
-      / rowBytes
-    // Whole pairs.
-    let size =
-      chains >= 2
-      ? chains &* rowsPerChain : fitting < 2 ? 1 : min(rowsPerChain, fitting & (0 &- 2))
     var row = 0
     while row < rows {
       let count = min(size, rows &- row)
@@ -135,7 +123,9 @@ where A.Compute == T.Compute {
   ) {
     ln_align_stack()
     // A group, or 16 KB: nearer ones come too late.
-    let ahead = max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
+    let ahead =
+      max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
+      &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
       !isFar && work.pointee.has_pairs != 0 && work.pointee.streams == 0 && count >= C.Vector.width

@@ -6,9 +6,14 @@ struct ForwardTensors<T: Element> {
   let first: Int
   let x: BatchRows<T>
   let residual: BatchRows<T>?
-  /// What is normalized: x, or what the sums are written to, y where they are not wanted.
+  /// What is normalized: x, or what the sums are written to.
   let normalized: BatchRows<T>
+  /// Where the sums go past the caches.
+  let streamed: BatchRows<T>?
   let y: BatchRows<T>
+  /// How far x is from what is normalized, where what is added waits apart: x of later rows is asked for there, and that
+  /// of the residual where they are added.
+  let aheadOfApart: Int
   /// Whether the columns of a pair are gone through from the last to the first.
   let descends: Bool
 
@@ -21,10 +26,35 @@ struct ForwardTensors<T: Element> {
     x = BatchRows(work.pointee.x, at: position).unsafelyUnwrapped
     y = BatchRows(work.pointee.y, at: position).unsafelyUnwrapped
     residual = BatchRows(work.pointee.residual, at: position)
-    normalized = adds ? BatchRows(work.pointee.sum, at: position) ?? y : x
+    let sum = BatchRows<T>(work.pointee.sum, at: position)
+    let added = BatchRows<T>(work.pointee.added, at: RowPosition(0, rowsPerBatch: 1))
+    normalized = adds ? added ?? sum ?? y : x
+    streamed = added == nil ? nil : sum
+    aheadOfApart = added == nil ? 0 : UnsafePointer(x[0]) - UnsafePointer(normalized[0])
     descends = rows >= 2 && ColumnOrder(reading: normalized, storing: y, rows: 2).descends
   }
 }
+
+/// - Parameters:
+///   - bytes: of a group, where `room` is not more.
+///   - room: 0 where more rows would be slower.
+///   - roomApart: for what waits apart.
+@inline(never)
+private func rowsPerGroup(
+  of rowBytes: Int, bytes: Int, room: Int, hasShortRows: Bool, roomApart: Int
+) -> Int {
+  // Of short rows more: while the chain of some goes on, there are others to read.
+  let chains = hasShortRows ? min(bytes / rowBytes / rowsPerChain, mostChains) : 0
+  let fitting = max(bytes, room) / rowBytes
+  // Whole pairs.
+  let size =
+    chains >= 2
+    ? chains &* rowsPerChain : fitting < 2 ? 1 : min(rowsPerChain, fitting & (0 &- 2))
+  return min(size, max(roomApart / rowBytes, 1))
+}
+
+/// As many rows as there are bits for those that are out of range.
+@inline(__always) private var mostChains: Int { 4 }
 
 /// The statistics of the rows of a group, whatever their weight and bias.
 struct GroupStatistics<T: Element> {
@@ -43,6 +73,16 @@ struct GroupStatistics<T: Element> {
     self.work = work
     count = Int(work.pointee.cols)
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
+  }
+
+  /// How many rows go through both passes together.
+  @inline(never) var groupSize: Int {
+    rowsPerGroup(
+      of: count &* MemoryLayout<T>.stride, bytes: C.bytesPerGroup,
+      // Where sums are written as they are read, more rows were slower.
+      room: adds && LN_VECTORS_IN_REGISTERS > 8 ? 0 : Int(work.pointee.bytes_per_group),
+      hasShortRows: C.hasShortRows,
+      roomApart: work.pointee.added.data == nil ? Int.max : Int(work.pointee.added_bytes))
   }
 
   /// What the rows are normalized with goes to the group. Gives those that are out of range, as bits.
@@ -89,10 +129,14 @@ struct GroupStatistics<T: Element> {
         let x = UnsafePointer(tensors.pointee.x[first &+ index])
         let residual = tensors.pointee.residual?[first &+ index]
         let sum = normalized[first &+ index]
+        let streamed = tensors.pointee.streamed?[first &+ index]
         if centers {
-          add(LayerNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+          add(
+            LayerNorm.self, work, x, residual, into: sum, streamed, sums + index, count, ahead: rows
+          )
         } else {
-          add(RMSNorm.self, work, x, residual, into: sum, sums + index, count, ahead: rows)
+          add(
+            RMSNorm.self, work, x, residual, into: sum, streamed, sums + index, count, ahead: rows)
         }
       }
     } else if centers {
@@ -122,9 +166,6 @@ struct GroupStatistics<T: Element> {
 
 /// What is known of a group of rows.
 struct ForwardGroup<T: Element> {
-  /// As many rows as there are bits for those that are out of range.
-  @inline(__always) static var mostChains: Int { 4 }
-
   /// Of the rows of a chain, and of the next one.
   let sums, laterSums: UnsafeMutablePointer<RowSums<T.Compute>>
   /// One for each chain.

@@ -283,7 +283,12 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
 
     @inline(__always) init() {}
 
-    @inline(__always) mutating func add(_ block: Lanes) {
+    #if LAYERNORM_COMPACT
+      @inline(never)
+    #else
+      @inline(__always)
+    #endif
+    mutating func add(_ block: Lanes) {
       g.add(block.g)
       products.add(block.products)
       guard M.findsMean else { return }

@@ -109,22 +109,21 @@ extension RowReduction {
   @inline(__always)
   private func total(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
     ln_align_stack()
+    if Self.isCompact { return totalOneByOne(begin, end, tail: tail, of: count) }
     let width = Self.width
     var a = Lanes()
     var b = Lanes()
     var c = Lanes()
     var d = Lanes()
     var index = begin
-    if !Self.isCompact {
-      while index &+ 4 &* width <= end {
-        // The hardware fetches lines, and loads that straddle two wait for both.
-        fetch(index)
-        add(index, to: &a)
-        add(index &+ width, to: &b)
-        add(index &+ 2 &* width, to: &c)
-        add(index &+ 3 &* width, to: &d)
-        index &+= 4 &* width
-      }
+    while index &+ 4 &* width <= end {
+      // The hardware fetches lines, and loads that straddle two wait for both.
+      fetch(index)
+      add(index, to: &a)
+      add(index &+ width, to: &b)
+      add(index &+ 2 &* width, to: &c)
+      add(index &+ 3 &* width, to: &d)
+      index &+= 4 &* width
     }
     while index < end {
       add(index, to: &a)
@@ -133,6 +132,25 @@ extension RowReduction {
     }
     if tail > 0 { add(last: tail, of: count, to: &d) }
     return (a + b) + (c + d)
+  }
+
+  /// The same in little code.
+  @inline(__always)
+  private func totalOneByOne(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+    withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { sums in
+      sums.initialize(repeating: Lanes())
+      let sums = sums.baseAddress.unsafelyUnwrapped
+      var turn = 0
+      var index = begin
+      while index < end {
+        add(index, to: &sums[turn])
+        turn = (turn &+ 1) & 3
+        index &+= Self.width
+      }
+      if tail > 0 { add(last: tail, of: count, to: &sums[(turn &- 1) & 3]) }
+      return (sums[turn] + sums[(turn &+ 1) & 3])
+        + (sums[(turn &+ 2) & 3] + sums[(turn &+ 3) & 3])
+    }
   }
 
   /// The same where registers hold two accumulators or one. The last vectors have moved them on there: the first

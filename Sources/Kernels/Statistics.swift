@@ -240,7 +240,12 @@ where D.Compute == S.Compute {
 
     @inline(__always) init() {}
 
-    @inline(__always) mutating func add(_ block: Lanes) {
+    #if LAYERNORM_COMPACT
+      @inline(never)
+    #else
+      @inline(__always)
+    #endif
+    mutating func add(_ block: Lanes) {
       if N.centers { sum.add(block.sum) }
       squares.add(block.squares)
     }

@@ -42,7 +42,8 @@ struct AdaStaging {
         rounds_rstd: 0, is_far: 0, fetches: 0, fetches_later: 0, stores_ahead: 0, is_piped: 0,
         streams: 0, x: x, residual: ln_rows(),
         sum: ln_rows(),
-        y: buffers.kernelRows(normalized), weight: nil, bias: nil, x_bias: nil, mean: nil,
+        y: buffers.kernelRows(normalized), added: ln_rows(), added_bytes: 0, weight: nil, bias: nil,
+        x_bias: nil, mean: nil,
         rstd: found, ada_scale: 0, ada_slope: 0)
       forward(&work, 0, end &- begin)
       for row in 0..<Int(end &- begin) {

@@ -44,12 +44,16 @@ struct Caches {
   /// Whether a store past the caches, and a read of the output right after, take less time than a plain store and a
   /// read that finds part of it cached.
   ///
-  /// - Parameter sixteenths: of a last level that is near, what such a call moves at least. Elsewhere its output is as
-  ///   large as what is far.
+  /// - Parameters:
+  ///   - sixteenths: of a last level that is near, what such a call moves at least.
+  ///   - farSixteenths: where it is not, of what is far, how large such an output is at least.
   func streams(
-    _ elements: Int64, outputOf size: Int64, allOf bytes: Int64, from sixteenths: Int64
+    _ elements: Int64, outputOf size: Int64, allOf bytes: Int64, from sixteenths: Int64,
+    far farSixteenths: Int64 = 16
   ) -> Bool {
-    elements >= (isLastNear ? smallestFar / 12 * sixteenths / bytes : smallestFar / size)
+    elements
+      >= (isLastNear
+        ? smallestFar / 12 * sixteenths / bytes : smallestFar / 16 * farSixteenths / size)
   }
 
   /// Whether the caches have lost what a large call is about to read, and will lose what it writes before that is read:

@@ -28,8 +28,10 @@ struct ForwardPlan {
       isLost
       || machine.isBeyondNear(
         norm.elements, of: tensors, on: y.hasRowsOfVectors ? partition.threadsUsed : 1)
+    let bytesAdded = caches == nil ? 0 : ForwardPlan.bytesAdded(arguments)
     let streams = ForwardPlan.streams(
-      arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1)
+      arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1,
+      waitsApart: bytesAdded > 0)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
       bytes_per_group: isBeyondNear ? 0 : machine.bytesPerGroup,
@@ -47,7 +49,8 @@ struct ForwardPlan {
       streams: streams ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
-      sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows,
+      sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows, added: ln_rows(),
+      added_bytes: streams ? bytesAdded : 0,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
       x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
       rstd: arguments.rstd?.mutablePointer, ada_scale: arguments.ada?.scale ?? 0,
@@ -109,23 +112,38 @@ struct ForwardPlan {
   private static let fewRows: Int64 = 16
 
   private static func streams(
-    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isLost: Bool, isShared: Bool
+    _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isLost: Bool, isShared: Bool,
+    waitsApart: Bool
   ) -> Bool {
-    guard let caches else { return false }
+    guard let caches, waitsApart || arguments.sum != nil || !arguments.addsToX else { return false }
     let size = arguments.y.dtype.size
     let row = arguments.norm.cols * size
     // One thread alone waits for each line before it can write to it, and beside a residual and sums the reading of y
     // is less of the time. Several wait for memory, which caches keep more of y from.
     let isEarly = !isShared && arguments.addsToX && row >= 512
     let isLate = isShared && row < 8192
+    // Two outputs, and little to compute for each line of them.
+    let streamsSum = waitsApart && arguments.sum != nil && size == 4
     return
       (isLost
       || caches.streams(
         arguments.norm.elements, outputOf: size, allOf: bytes,
-        from: isEarly ? 12 : isLate ? 20 : 16))
+        from: isEarly ? 12 : isLate ? 20 : 16, far: streamsSum ? 6 : 16))
       && !arguments.y.coincides(with: arguments.x)
-      && !(arguments.sum == nil && arguments.addsToX)
   }
+
+  /// Of memory where what is added waits to be normalized, in a call that streams: of a group of rows. None where sum
+  /// overwrites what has just been read, or its rows do not end where lines do: it waits there.
+  private static func bytesAdded(_ arguments: ForwardArguments) -> Int64 {
+    guard arguments.addsToX else { return 0 }
+    let output = arguments.sum ?? arguments.y
+    guard output.hasRows(ofWhole: 64), output.address != arguments.x.address,
+      output.address != arguments.residual?.address
+    else { return 0 }
+    return max(arguments.norm.cols * output.dtype.size, smallestAdded)
+  }
+
+  private static let smallestAdded: Int64 = 16 << 10
 
   /// Whether each row is stored while the next is read: where the second level does not hold a call, and the last is
   /// far.
@@ -182,7 +200,10 @@ struct ForwardPlan {
         }
       } else {
         var work = work
+        let added = work.added_bytes > 0 ? allocate(work.added_bytes) : nil
+        work.added = ln_rows(data: added, row_stride: work.cols, batch_stride: 0)
         kernel(&work, begin, end)
+        free(added)
       }
     }
   }

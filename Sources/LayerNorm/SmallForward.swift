@@ -53,6 +53,7 @@ enum SmallForward {
       streams: 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
+      added: ln_rows(), added_bytes: 0,
       weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
       ada_scale: 0, ada_slope: 0)
     withDefaultFloatModes { kernel(&work, 0, args.rows) }

@@ -87,9 +87,12 @@ struct Tensor {
   var hasContiguousRows: Bool { cols.stride == 1 || cols.count == 1 }
 
   /// Every row is a whole number of vectors, of 64 bytes of the compute type, and begins with one.
-  var hasRowsOfVectors: Bool {
-    hasContiguousRows && (batch.stride | rows.stride | cols.count) % dtype.lanes == 0
-      && address % UInt(dtype.vectorSize) == 0
+  var hasRowsOfVectors: Bool { hasRows(ofWhole: dtype.vectorSize) }
+
+  /// The same of blocks of so many bytes, a power of two.
+  func hasRows(ofWhole bytes: Int64) -> Bool {
+    let strides = (batch.stride | rows.stride | cols.count) &* dtype.size
+    return hasContiguousRows && (Int64(bitPattern: UInt64(address)) | strides) & (bytes &- 1) == 0
   }
 
   /// Every element is at the same place, of the same type, as the one of the other.

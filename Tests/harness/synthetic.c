@@ -61,8 +61,8 @@ static const shape backward_shapes[] = {
 };
 
 /* Large enough for what depends on the caches: from 2 MiB in all on a row may be stored while the next is read,
- * from 16 or 24 MiB in all on later rows may be asked for, from 16 MiB of output, or 18 to 40 MiB in all, on stores
- * may bypass the caches, in some on one thread alone, with rows of whole vectors and others. Where the last level is
+ * from 16 or 24 MiB in all on later rows may be asked for, from 6 or 16 MiB of output, or 18 to 40 MiB in all, on
+ * stores may bypass the caches, in some on one thread alone, with rows of whole vectors or lines and others. Where the last level is
  * small, all of them do. */
 static const struct {
   const char *op;
@@ -83,6 +83,13 @@ static const struct {
     {"layer_add_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
     {"layer_add_forward", LAYERNORM_F32, 1700, 1024, 0, 1},
     {"layer_add_forward", LAYERNORM_BF16, 6200, 1024, 0, 1},
+    {"layer_add_forward", LAYERNORM_BF16, 16400, 528, 0, 1},
+    {"layer_add_forward", LAYERNORM_F16, 8200, 1024, 0, 1},
+    {"layer_add_forward", LAYERNORM_F32, 28000, 64, 0, 1},
+    {"layer_add_forward", LAYERNORM_F32, 1700, 1024, 0, 3e37},
+    {"layer_add_forward", LAYERNORM_F64, 2200, 1032, 0, 1},
+    {"rms_add_forward", LAYERNORM_F32, 420, 4144, 0, 1},
+    {"rms_add_forward", LAYERNORM_BF16, 16000, 544, 0, 1},
     {"layer_backward", LAYERNORM_F32, 1420, 1024, 0, 1},
     {"layer_backward", LAYERNORM_F32, 1600, 1024, 0, 1},
     {"layer_backward", LAYERNORM_F32, 4100, 1024, 0, 1},

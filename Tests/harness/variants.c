@@ -216,16 +216,25 @@ static void in_few_ways(const test_case *c, const outputs *plain) {
        .shift = {[Y] = 32, [SUM] = 32, [DX] = 32}},
       {.what = "at another alignment", .shift = {[X] = 1, [DY] = 5, [Y] = 3, [SUM] = 7, [DX] = 9}},
       {.what = "y == x", .in_place = {{Y, X}}},
+      {.what = "y == residual", .in_place = {{Y, RESIDUAL}}},
+      {.what = "sum == x", .in_place = {{SUM, X}}},
       {.what = "sum == residual", .in_place = {{SUM, RESIDUAL}}},
       {.what = "dx == dy", .in_place = {{DX, DY}}},
       {.what = "without sum", .without = WITHOUT(SUM)},
+      {.what = "y == residual, no sum", .in_place = {{Y, RESIDUAL}}, .without = WITHOUT(SUM)},
       {.what = "dx alone", .without = WITHOUT(DWEIGHT) | WITHOUT(DBIAS)},
       {.what = "dweight alone", .without = WITHOUT(DX) | WITHOUT(DBIAS)},
       {.what = "y with padded rows", .layouts[Y] = PADDED_ROWS},
+      {.what = "sum with padded rows", .layouts[SUM] = PADDED_ROWS},
       {.what = "dx with padded rows", .layouts[DX] = PADDED_ROWS},
       {.what = "x with channels first", .layouts[X] = CHANNELS_FIRST},
   };
   for (size_t i = 0; i < sizeof few / sizeof *few; i++) run_and_compare(c, plain, &few[i]);
+  if (c->rows % 4 == 0) {
+    run_options o = {.what = "a batch", .general = true, .batch = 4};
+    run_and_compare(c, plain, &o);
+  }
+  in_two_steps(c, plain);
 }
 
 void compare_variants(const test_case *c, const outputs *plain) {
