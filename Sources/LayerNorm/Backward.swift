@@ -123,7 +123,9 @@ struct BackwardPlan {
       let isStreamed =
         isLost
         || caches.streams(
-          norm.elements, outputOf: size, allOf: bytes, from: isShared ? 16 : row < 512 ? 12 : 9)
+          norm.elements, outputOf: size, allOf: bytes, from: isShared ? 16 : row < 512 ? 12 : 9,
+          // Of long rows of 16 bits, lines that are stored in two halves take as long as is gained.
+          far: size == 2 && row > 4096 ? 40 : 16)
       if isStreamed, let dx = arguments.dx {
         streams =
           dx.hasRowsOfVectors && !dx.coincides(with: arguments.dy)

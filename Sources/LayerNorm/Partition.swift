@@ -19,8 +19,11 @@ struct Partition {
   static var smallestShared: Int64 { smallestPart }
   /// More parts than threads, so that a thread that is held up does not hold up the call; not in a small
   /// one, where to take one more part costs more. A host gets
-  /// no more than threads, which bounds how many of its own threads it can use.
-  private static let partsPerThread: Int64 = 4
+  /// no more than threads, which bounds how many of its own threads it can use. As many as the pool can keep with
+  /// the same threads in every call.
+  private static func partsPerThread(_ threads: Int32) -> Int64 {
+    max(4, Int64(Pool.mostByBits) / Int64(threads))
+  }
 
   /// Of `count` rows or blocks, which move so many bytes each.
   init(_ count: Int64, bytes each: Int64) throws(Failure) {
@@ -40,7 +43,7 @@ struct Partition {
       parts = 1
       return
     }
-    let perThread = isSmall || host != nil || threads == 1 ? 1 : Partition.partsPerThread
+    let perThread = isSmall || host != nil || threads == 1 ? 1 : Partition.partsPerThread(threads)
     parts = min(count, worthwhile, Int64(threads) * perThread)
   }
 

@@ -103,7 +103,7 @@ struct Pool {
     return number
   }
 
-  private static let mostByBits: UInt32 = 32
+  static let mostByBits: UInt32 = 32
 
   /// A thread's place in a job. It begins with a range of indices of its own, the same ones in every call, whose rows
   /// its second-level cache may still have, and then takes what others have left.
