@@ -48,7 +48,8 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     return Compute.storeAndRound(vector, to: sum + index)
   }
 
-  /// Far enough behind for what is stored to have left for the cache.
+  // Comes before each four vectors, and asks for none: it streams four that have been stored.
+  /// Far enough behind for them to have left for the cache.
   @inline(__always) static var fetchDistance: Int { -(T.isCoarse ? 8 : 4) &* width }
   @inline(__always) func fetch(_ index: Int) {
     // Not a loop for either case.

@@ -11,8 +11,8 @@ struct ForwardTensors<T: Element> {
   /// Where the sums go past the caches.
   let streamed: BatchRows<T>?
   let y: BatchRows<T>
-  /// How far x is from what is normalized, where what is added waits apart: x of later rows is asked for there, and that
-  /// of the residual where they are added.
+  /// How far x is from what is normalized, where what is added waits apart: later rows of x are asked for as others are
+  /// normalized, those of the residual as they are added.
   let aheadOfApart: Int
   /// Whether the columns of a pair are gone through from the last to the first.
   let descends: Bool

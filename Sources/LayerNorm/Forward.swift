@@ -132,8 +132,8 @@ struct ForwardPlan {
       && !arguments.y.coincides(with: arguments.x)
   }
 
-  /// Of memory where what is added waits to be normalized, in a call that streams: of a group of rows. None where sum
-  /// overwrites what has just been read, or its rows do not end where lines do: it waits there.
+  /// Of memory where what is added waits to be normalized, in a call that streams: of a group of rows. 0 where it
+  /// waits in the output: one that overwrites what has just been read, or whose rows do not end where lines do.
   private static func bytesAdded(_ arguments: ForwardArguments) -> Int64 {
     guard arguments.addsToX else { return 0 }
     let output = arguments.sum ?? arguments.y
