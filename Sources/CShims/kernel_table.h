@@ -32,7 +32,7 @@ typedef struct ln_forward_work {
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else
    * it waits in sum, or in y where that is not wanted. */
   ln_rows added;
-  int64_t added_bytes; /* at least a row */
+  int64_t added_bytes; /* at least those of a row */
   const void *weight;  /* NULL: ones */
   const void *bias;    /* NULL: zeros */
   const void *x_bias;  /* NULL: zeros */

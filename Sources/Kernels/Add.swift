@@ -48,9 +48,9 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     return Compute.storeAndRound(vector, to: sum + index)
   }
 
-  // Comes before each four vectors, and asks for none: it streams four that have been stored.
-  /// Far enough behind for them to have left for the cache.
+  /// How far behind vectors are streamed: they have left for the cache.
   @inline(__always) static var fetchDistance: Int { -(T.isCoarse ? 8 : 4) &* width }
+  /// Streams them. They come from the cache, and nothing is asked for.
   @inline(__always) func fetch(_ index: Int) {
     // Not a loop for either case.
     guard index >= 0, let streamed = ln_opaque(streamed) else { return }

@@ -35,27 +35,6 @@ struct ForwardTensors<T: Element> {
   }
 }
 
-/// - Parameters:
-///   - bytes: of a group, where `room` is not more.
-///   - room: 0 where more rows would be slower.
-///   - roomApart: for what waits apart.
-@inline(never)
-private func rowsPerGroup(
-  of rowBytes: Int, bytes: Int, room: Int, hasShortRows: Bool, roomApart: Int
-) -> Int {
-  // Of short rows more: while the chain of some goes on, there are others to read.
-  let chains = hasShortRows ? min(bytes / rowBytes / rowsPerChain, mostChains) : 0
-  let fitting = max(bytes, room) / rowBytes
-  // Whole pairs.
-  let size =
-    chains >= 2
-    ? chains &* rowsPerChain : fitting < 2 ? 1 : min(rowsPerChain, fitting & (0 &- 2))
-  return min(size, max(roomApart / rowBytes, 1))
-}
-
-/// As many rows as there are bits for those that are out of range.
-@inline(__always) private var mostChains: Int { 4 }
-
 /// The statistics of the rows of a group, whatever their weight and bias.
 struct GroupStatistics<T: Element> {
   typealias C = T.Compute
@@ -77,12 +56,22 @@ struct GroupStatistics<T: Element> {
 
   /// How many rows go through both passes together.
   @inline(never) var groupSize: Int {
-    rowsPerGroup(
-      of: count &* MemoryLayout<T>.stride, bytes: C.bytesPerGroup,
-      // Where sums are written as they are read, more rows were slower.
-      room: adds && LN_VECTORS_IN_REGISTERS > 8 ? 0 : Int(work.pointee.bytes_per_group),
-      hasShortRows: C.hasShortRows,
-      roomApart: work.pointee.added.data == nil ? Int.max : Int(work.pointee.added_bytes))
+    let rowBytes = count &* MemoryLayout<T>.stride
+    // Of short rows more: while the chain of some goes on, there are others to read.
+    let chains =
+      C.hasShortRows
+      ? min(C.bytesPerGroup / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
+    // Where sums are written as they are read, more rows were slower.
+    let isLarge = !adds || LN_VECTORS_IN_REGISTERS <= 8
+    let fitting =
+      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
+      / rowBytes
+    // Whole pairs.
+    let size =
+      chains >= 2
+      ? chains &* rowsPerChain : fitting < 2 ? 1 : min(rowsPerChain, fitting & (0 &- 2))
+    return work.pointee.added.data == nil
+      ? size : min(size, Int(work.pointee.added_bytes) / rowBytes)
   }
 
   /// What the rows are normalized with goes to the group. Gives those that are out of range, as bits.
@@ -166,6 +155,9 @@ struct GroupStatistics<T: Element> {
 
 /// What is known of a group of rows.
 struct ForwardGroup<T: Element> {
+  /// As many rows as there are bits for those that are out of range.
+  @inline(__always) static var mostChains: Int { 4 }
+
   /// Of the rows of a chain, and of the next one.
   let sums, laterSums: UnsafeMutablePointer<RowSums<T.Compute>>
   /// One for each chain.

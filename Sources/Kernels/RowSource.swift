@@ -14,7 +14,8 @@ protocol RowSource {
   /// The last `tail` < width elements of a row of `count` >= width, in the last lanes; anything in the
   /// others.
   func loadTail(_ tail: Int, of count: Int) -> Compute.Vector
-  /// Asks for the elements index ..< index + 4 * width, which may be past the end of the row.
+  /// Comes before four vectors are read, `fetchDistance` before where they are: asks for the elements
+  /// index ..< index + 4 * width, which may be past the end of the row.
   func fetch(_ index: Int)
   /// How many elements later than what is read they are best asked for.
   static var fetchDistance: Int { get }

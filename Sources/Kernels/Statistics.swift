@@ -240,12 +240,7 @@ where D.Compute == S.Compute {
 
     @inline(__always) init() {}
 
-    #if LAYERNORM_COMPACT
-      @inline(never)
-    #else
-      @inline(__always)
-    #endif
-    mutating func add(_ block: Lanes) {
+    @inline(__always) mutating func add(_ block: Lanes) {
       if N.centers { sum.add(block.sum) }
       squares.add(block.squares)
     }

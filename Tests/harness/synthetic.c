@@ -62,8 +62,8 @@ static const shape backward_shapes[] = {
 
 /* Large enough for what depends on the caches: from 2 MiB in all on a row may be stored while the next is read,
  * from 16 or 24 MiB in all on later rows may be asked for, from 6 or 16 MiB of output, or 18 to 40 MiB in all, on
- * stores may bypass the caches, in some on one thread alone, with rows of whole vectors or lines and others. Where the last level is
- * small, all of them do. */
+ * stores may bypass the caches, in some on one thread alone, with rows of whole vectors or lines and others. Where the
+ * last level is small, all of them do. */
 static const struct {
   const char *op;
   layernorm_dtype dtype;
