@@ -20,7 +20,6 @@ typedef struct ln_forward_work {
   int64_t bytes_per_group; /* of x, of rows that go through both passes together; 0: few */
   int32_t has_pairs;       /* rows are normalized two at a time, where they are not streamed */
   int32_t centers;         /* LayerNorm; else RMSNorm */
-  double weight_offset;    /* added to each element of weight: -0.0 or 1 */
   int32_t rounds_rstd;     /* rstd is used rounded, as where y has a 16-bit type */
   int32_t is_far;          /* rows come from beyond the caches: later ones are asked for */
   int32_t fetches;         /* lines of x are asked for shortly before they are read */

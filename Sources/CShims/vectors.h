@@ -229,6 +229,19 @@ static __attribute__((noinline, unused)) ln_double8 ln_fma8(ln_double8 a, ln_dou
 }
 #endif
 
+/* A vector of ones, and one of -0, of numbers of `size` bytes: 4 or 8. */
+LN_INLINE const void *ln_ones(int64_t size) {
+  static const float floats[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  static const double doubles[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+  return size == 4 ? (const void *)floats : doubles;
+}
+LN_INLINE const void *ln_negative_zeros(int64_t size) {
+  static const float floats[16] = {-0.f, -0.f, -0.f, -0.f, -0.f, -0.f, -0.f, -0.f,
+                                   -0.f, -0.f, -0.f, -0.f, -0.f, -0.f, -0.f, -0.f};
+  static const double doubles[8] = {-0., -0., -0., -0., -0., -0., -0., -0.};
+  return size == 4 ? (const void *)floats : doubles;
+}
+
 /* bfloat16 is the upper half of a float32. */
 LN_INLINE ln_float16 ln_from_bf16(ln_ushort16 h) {
 #if defined(__AVX512BW__)

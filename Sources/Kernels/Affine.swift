@@ -1,3 +1,5 @@
+import CShims
+
 /// What follows normalization: weight and bias, of element type P, of one row of columns.
 protocol Affine {
   associatedtype Compute: ComputeScalar
@@ -86,60 +88,57 @@ extension Row {
   }
 }
 
-/// Any combination, found out at run time: for those, and for rows, that have no kernel of their own.
-struct AnyAffine<Parameter: RowSource>: Affine {
+/// A row of parameters that may be absent.
+protocol ParameterRow: RowSource {
+  /// Rows of one vector, of ones and of -0.
+  static var ones: Self { get }
+  static var zeros: Self { get }
+}
+
+extension Row: ParameterRow {
+  @inline(__always) static var ones: Self {
+    Row(ln_ones(Int64(MemoryLayout<T>.size)).assumingMemoryBound(to: T.self))
+  }
+  @inline(__always) static var zeros: Self {
+    Row(ln_negative_zeros(Int64(MemoryLayout<T>.size)).assumingMemoryBound(to: T.self))
+  }
+}
+
+extension AnyRow: ParameterRow {
+  @inline(__always) static var ones: Self { AnyRow(Row<Double, Double>.ones.elements) }
+  @inline(__always) static var zeros: Self { AnyRow(Row<Double, Double>.zeros.elements) }
+}
+
+/// Any combination, found out at run time: for those, and for rows, that have no kernel of their own. What is absent
+/// is a row of one vector, at which all columns are; a branch for each vector took longer.
+struct AnyAffine<Parameter: ParameterRow>: Affine {
   typealias Compute = Parameter.Compute
 
   @inline(__always) static var isRare: Bool { true }
 
-  let weight: Weight<Parameter>
-  let bias: Parameter?
+  private let weight, bias: Parameter
+  /// All bits, or none for what is absent.
+  private let ofWeight, ofBias: Int
+
+  @inline(__always) init(weight: Parameter?, bias: Parameter?) {
+    self.weight = weight ?? .ones
+    self.bias = bias ?? .zeros
+    ofWeight = weight == nil ? 0 : -1
+    ofBias = bias == nil ? 0 : -1
+  }
 
   @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
-    var terms = AffineTerms<Compute>(
-      weight: weight.isAbsent ? Compute.Vector(repeating: Compute(1)) : weight.load(index))
-    if let bias { terms.bias = bias.load(index) }
-    return terms
+    AffineTerms(weight: weight.load(index & ofWeight), bias: bias.load(index & ofBias))
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {
     terms.bias.adding(normalized, times: terms.weight)
   }
   @inline(__always)
-  func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
-    guard let bias else { return weight.isAbsent ? normalized : normalized * weight.load(index) }
-    return weight.isAbsent
-      ? normalized + bias.load(index)
-      : bias.load(index).adding(normalized, times: weight.load(index))
-  }
-  @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
-    guard let bias else {
-      return weight.isAbsent ? normalized : normalized * weight.loadLast(of: count)
+    func last(_ row: Parameter, _ mask: Int) -> Compute.Vector {
+      row.loadLast(of: mask == 0 ? Compute.Vector.width : count)
     }
-    return weight.isAbsent
-      ? normalized + bias.loadLast(of: count)
-      : bias.loadLast(of: count).adding(normalized, times: weight.loadLast(of: count))
-  }
-}
-
-/// A weight that may be absent, plus an offset.
-struct Weight<Parameter: RowSource> {
-  private let row: Parameter?
-  private let offset: Parameter.Compute.Vector
-
-  @inline(__always) init(_ row: Parameter?, offset: Double) {
-    self.row = row
-    self.offset = Parameter.Compute.Vector(repeating: Parameter.Compute(offset))
-  }
-
-  @inline(__always) var isAbsent: Bool { row == nil }
-
-  /// Of a weight that is there.
-  @inline(__always) func load(_ index: Int) -> Parameter.Compute.Vector {
-    row.unsafelyUnwrapped.load(index) + offset
-  }
-  @inline(__always) func loadLast(of count: Int) -> Parameter.Compute.Vector {
-    row.unsafelyUnwrapped.loadLast(of: count) + offset
+    return last(bias, ofBias).adding(normalized, times: last(weight, ofWeight))
   }
 }

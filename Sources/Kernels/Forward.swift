@@ -13,16 +13,12 @@ func forward<T: Element, P: Element>(
     let mayHaveLongNaN =
       T.roundsBits
       && (weight?.mayHaveLongNaN(count) ?? false || bias?.mayHaveLongNaN(count) ?? false)
-    if !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias,
-      work.pointee.weight_offset == 0
-    {
+    if !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias {
       ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
         .run(Int(begin), Int(end))
       return
     }
-    if !mayHaveLongNaN, work.pointee.centers == 0, let weight, bias == nil,
-      work.pointee.weight_offset == 0
-    {
+    if !mayHaveLongNaN, work.pointee.centers == 0, let weight, bias == nil {
       ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
         .run(Int(begin), Int(end))
       return
@@ -31,7 +27,7 @@ func forward<T: Element, P: Element>(
     if P.isCoarse { return }
   #endif
   let affine = AnyAffine<Row<P, T.Compute>>(
-    weight: Weight(Row(raw: work.pointee.weight), offset: work.pointee.weight_offset), bias: bias)
+    weight: Row(raw: work.pointee.weight), bias: bias)
   // RMSNorm is LayerNorm with a mean of 0.
   ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
 }

@@ -98,8 +98,7 @@ func normalizeScaled(
   }
   if centers { write(scaled.unscaledMean, to: work.pointee.mean) }
   write(scaled.unscaledRstd, to: work.pointee.rstd)
-  let affine = AnyAffine(
-    weight: Weight(weight, offset: work.pointee.weight_offset), bias: bias)
+  let affine = AnyAffine(weight: weight, bias: bias)
   var scalars =
     centers
     ? RowScalars(LayerNorm.self, scaled.moments, rstd: scaled.factor, rounds: rounds)

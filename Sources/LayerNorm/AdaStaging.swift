@@ -38,7 +38,6 @@ struct AdaStaging {
       var work = ln_forward_work(
         cols: cols, rows_per_batch: buffers.rows, eps: eps,
         bytes_per_group: Caches.current.bytesPerGroup, has_pairs: 0, centers: 1,
-        weight_offset: -0.0,
         rounds_rstd: 0, is_far: 0, fetches: 0, fetches_later: 0, stores_ahead: 0, is_piped: 0,
         streams: 0, x: x, residual: ln_rows(),
         sum: ln_rows(),

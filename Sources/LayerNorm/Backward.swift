@@ -166,20 +166,9 @@ struct BackwardPlan {
   /// The weight that kernels take: in the compute type, ones where it is absent, the offset added.
   private mutating func setWeight() {
     guard let buffers else { return }
-    let weight = buffers.shared(0)
-    let ones = buffers.shared(1)
-    let cols = Int(arguments.norm.cols)
-    if arguments.weight == nil || arguments.addsToWeight {
-      if arguments.norm.compute == .f64 {
-        ones.initializeMemory(as: Double.self, repeating: 1, count: cols)
-      } else {
-        ones.initializeMemory(as: Float.self, repeating: 1, count: cols)
-      }
-      work.weight = UnsafeRawPointer(ones)
-    }
-    guard let given = buffers.fill(shared: 0, from: arguments.weight, convert) else { return }
-    if arguments.addsToWeight { addKernel(Int64(cols), given, ones, nil, weight) }
-    work.weight = UnsafeRawPointer(weight)
+    work.weight = UnsafeRawPointer(
+      buffers.fillWeight(
+        from: arguments.weight, addsOne: arguments.addsToWeight, convert, addKernel))
   }
 
   // MARK: Running

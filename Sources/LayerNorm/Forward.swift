@@ -7,7 +7,7 @@ struct ForwardPlan {
   private var work: ln_forward_work
   private let partition: Partition
   private var staging: ForwardStaging?
-  /// 16-bit weight and bias in the compute type, where more than a few rows use them.
+  /// Weight and bias in the compute type, where kernels do not take them as they are, or more than a few rows use them.
   private var parameters: RowBuffers?
 
   @_optimize(speed)
@@ -38,7 +38,6 @@ struct ForwardPlan {
       has_pairs: machine.hasPairs(areOfVectors: y.hasRowsOfVectors, isBeyondNear: isBeyondNear)
         ? 1 : 0,
       centers: norm.centers ? 1 : 0,
-      weight_offset: arguments.addsToWeight ? 1 : -0.0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
       is_far: ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams) ? 1 : 0,
       fetches: machine.isLastNear ? 0 : 1,
@@ -62,22 +61,21 @@ struct ForwardPlan {
     let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
     if contiguous, let direct = ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) {
       let isUsual = ForwardPlan.hasUsualParameters(
-        centers: norm.centers, addsToWeight: arguments.addsToWeight,
-        hasWeight: arguments.weight != nil, hasBias: arguments.bias != nil)
-      guard parameters != norm.compute, norm.allRows >= ForwardPlan.fewRows || !isUsual,
+        centers: norm.centers, hasWeight: arguments.weight != nil, hasBias: arguments.bias != nil)
+      let hasManyRows = norm.allRows >= ForwardPlan.fewRows
+      // With ones and zeros in place of what is absent y is the same, and kernels that stream can take the call.
+      let fillsAbsent =
+        !isUsual && caches != nil && hasManyRows && arguments.ada == nil
+        && (norm.centers || arguments.bias == nil)
+      let converts = parameters != norm.compute && (hasManyRows || !isUsual)
+      guard converts || fillsAbsent || arguments.addsToWeight,
         let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
       else {
         kernel = direct
         return
       }
       kernel = widened
-      guard arguments.weight != nil || arguments.bias != nil else { return }
-      let buffers = try RowBuffers(
-        cols: norm.cols, elementSize: norm.compute.size, perPart: 0, parts: 1, shared: 2)
-      self.parameters = buffers
-      let convert = kernels.pointee.convert_f32
-      work.weight = UnsafeRawPointer(buffers.fill(shared: 0, from: arguments.weight, convert))
-      work.bias = UnsafeRawPointer(buffers.fill(shared: 1, from: arguments.bias, convert))
+      try setParameters(arguments, kernels, fillsAbsent: fillsAbsent)
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
       staging = try ForwardStaging(arguments, partition, kernels, &work)
@@ -100,12 +98,38 @@ struct ForwardPlan {
     }
   }
 
-  /// Of 16 bits, those that kernels take as they are: the others are converted for any number of rows.
+  /// Those that kernels are fast for, and, of 16 bits, take as they are: the others are converted for any number of
+  /// rows.
   @inline(__always)
-  static func hasUsualParameters(
-    centers: Bool, addsToWeight: Bool, hasWeight: Bool, hasBias: Bool
-  ) -> Bool {
-    hasWeight && hasBias == centers && !addsToWeight
+  static func hasUsualParameters(centers: Bool, hasWeight: Bool, hasBias: Bool) -> Bool {
+    hasWeight && hasBias == centers
+  }
+
+  /// Weight and bias in the compute type.
+  private mutating func setParameters(
+    _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>, fillsAbsent: Bool
+  ) throws(Failure) {
+    let hasWeight = arguments.weight != nil || fillsAbsent
+    let hasBias = arguments.bias != nil || fillsAbsent && arguments.norm.centers
+    guard hasWeight || hasBias else { return }
+    let isDouble = arguments.norm.compute == .f64
+    let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
+    let buffers = try RowBuffers(
+      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size, perPart: 0, parts: 1,
+      shared: 2)
+    parameters = buffers
+    if hasWeight {
+      work.weight = UnsafeRawPointer(
+        buffers.fillWeight(
+          from: arguments.weight, addsOne: arguments.addsToWeight, convert,
+          isDouble ? kernels.pointee.add_f64 : kernels.pointee.add_f32))
+    }
+    if hasBias {
+      // Of a zero and -0, the sum is that zero.
+      work.bias = UnsafeRawPointer(
+        buffers.fill(shared: 1, from: arguments.bias, convert)
+          ?? buffers.fill(shared: 1, with: -0.0))
+    }
   }
 
   /// Fewer rows than this are not worth converting weight and bias for.
@@ -230,8 +254,10 @@ struct ForwardStaging {
     buffers = try RowBuffers(
       cols: norm.cols, elementSize: norm.compute.size, perPart: 2, parts: partition.parts,
       shared: 3)
-    work.weight = buffers.fill(shared: 0, from: arguments.weight, convert).map {
-      UnsafeRawPointer($0)
+    if arguments.weight != nil {
+      work.weight = UnsafeRawPointer(
+        buffers.fillWeight(
+          from: arguments.weight, addsOne: arguments.addsToWeight, convert, add))
     }
     work.bias = buffers.fill(shared: 1, from: arguments.bias, convert).map { UnsafeRawPointer($0) }
     xBias = buffers.fill(shared: 2, from: arguments.xBias, convert)

@@ -56,6 +56,30 @@ struct RowBuffers {
     }
   }
 
+  /// Fills a shared row with one number.
+  @_optimize(speed)
+  func fill(shared index: Int64, with value: Double) -> UnsafeMutableRawPointer {
+    let row = shared(index)
+    if elementSize == MemoryLayout<Double>.size {
+      row.initializeMemory(as: Double.self, repeating: value, count: Int(cols))
+    } else {
+      row.initializeMemory(as: Float.self, repeating: Float(value), count: Int(cols))
+    }
+    return row
+  }
+
+  /// The weight that kernels take, in the first shared row: ones where it is absent, else plus one where that is asked
+  /// for, by way of the second.
+  func fillWeight(
+    from tensor: Tensor?, addsOne: Bool, _ convert: ln_convert_kernels, _ add: ln_add_kernel
+  ) -> UnsafeMutableRawPointer {
+    guard let weight = fill(shared: 0, from: tensor, convert) else {
+      return fill(shared: 0, with: 1)
+    }
+    if addsOne { add(cols, weight, fill(shared: 1, with: 1), nil, weight) }
+    return weight
+  }
+
   /// Converts the rows begin ..< end of a tensor into a buffer.
   func gather(
     _ tensor: Tensor, _ begin: Int64, _ end: Int64, into buffer: UnsafeMutableRawPointer,

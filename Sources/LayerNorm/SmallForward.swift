@@ -18,8 +18,8 @@ enum SmallForward {
       let kernel = SmallForward.kernel(dtype, kernels),
       dtype.size > 2
         || ForwardPlan.hasUsualParameters(
-          centers: args.norm == LAYERNORM_NORM_LAYER, addsToWeight: false,
-          hasWeight: args.weight != nil, hasBias: args.bias != nil)
+          centers: args.norm == LAYERNORM_NORM_LAYER, hasWeight: args.weight != nil,
+          hasBias: args.bias != nil)
     else { return false }
     let eps = dtype == .f64 ? args.eps : Double(Float(args.eps))
     guard eps >= 0, eps < .infinity, args.rows > 0, args.cols > 0,
@@ -47,7 +47,7 @@ enum SmallForward {
       cols: args.cols, rows_per_batch: args.rows, eps: eps,
       bytes_per_group: caches.bytesPerGroup,
       has_pairs: caches.hasPairs(areOfVectors: areOfVectors, isBeyondNear: false) ? 1 : 0,
-      centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, weight_offset: -0.0,
+      centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0,
       rounds_rstd: 0, is_far: 0, fetches: caches.isLastNear ? 0 : 1, fetches_later: 0,
       stores_ahead: 0, is_piped: 0,
       streams: 0,

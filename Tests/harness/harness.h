@@ -249,7 +249,7 @@ double error_of(double value, layernorm_dtype dtype, double nearest, int8_t resi
 /* ---- Ways to run a case (variants.c) ---------------------------------------------------------- */
 
 enum {
-  LARGE = 1 << 21 /* elements above which a case is run in few ways */
+  LARGE = 1 << 20 /* elements above which a case is run in few ways */
 };
 
 /* Runs a case in every way that has to give the bits of its plain run. */

@@ -207,6 +207,20 @@ static void in_two_steps(const test_case *c, const outputs *plain) {
   free_outputs(&out);
 }
 
+/* What is absent of weight and bias may be filled in, where there are enough rows. */
+static void without_parameters(const test_case *c) {
+  static const tensor absent[][2] = {{WEIGHT, WEIGHT}, {BIAS, BIAS}, {WEIGHT, BIAS}};
+  if (c->op->is_backward) return;
+  for (int i = 0; i < 3; i++) {
+    test_case less = *c;
+    less.data[absent[i][0]] = less.data[absent[i][1]] = NULL;
+    run_options o = {.what = "without parameters", .general = true};
+    outputs plain = run(&less, &o);
+    each_row_alone(&less, &plain);
+    free_outputs(&plain);
+  }
+}
+
 /* Among them those in which stores that bypass the caches may differ. */
 static void in_few_ways(const test_case *c, const outputs *plain) {
   static const run_options few[] = {
@@ -235,6 +249,7 @@ static void in_few_ways(const test_case *c, const outputs *plain) {
     run_and_compare(c, plain, &o);
   }
   in_two_steps(c, plain);
+  without_parameters(c);
 }
 
 void compare_variants(const test_case *c, const outputs *plain) {
