@@ -18,10 +18,6 @@ protocol Element {
   /// Whether numbers are rounded to it as integers, which a NaN may be lost by.
   static var roundsBits: Bool { get }
 
-  /// Whether a row may be normalized while the next one is read: with conversions, or where registers do not hold the
-  /// numbers of both, computing binds.
-  static var canBePiped: Bool { get }
-
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
   /// - Parameter nanIsShort: whether the lower half of a NaN, if it is one, is zero: it need not be looked for.
   static func storeFloats(
@@ -51,7 +47,6 @@ protocol Element {
 extension Element {
   @inline(__always) static var isCoarse: Bool { false }
   @inline(__always) static var roundsBits: Bool { false }
-  @inline(__always) static var canBePiped: Bool { false }
   @inline(__always)
   static func streamFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
@@ -84,7 +79,6 @@ private func storeUnaligned<T, V>(_ vector: V, to destination: UnsafeMutablePoin
 extension Float: Element {
   typealias Compute = Float
   @inline(__always) static var type: ElementType { .float }
-  @inline(__always) static var canBePiped: Bool { LN_VECTORS_IN_REGISTERS > 8 }
 
   @inline(__always)
   static func streamFloats(

@@ -40,12 +40,23 @@ where A.Compute == T.Compute {
   private let work: UnsafePointer<ln_forward_work>
   private let affine: A
   private let count: Int
-  private var isFar: Bool {
+  /// Large calls have had 16-bit parameters converted.
+  @inline(__always) private static var takesLargeCalls: Bool { P.self == C.self }
+  @inline(__always) private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
     #else
-      work.pointee.is_far != 0
+      Self.takesLargeCalls && work.pointee.is_far != 0
     #endif
+  }
+  @inline(__always) private var streams: Bool {
+    Self.takesLargeCalls && work.pointee.streams != 0
+  }
+
+  /// Whether there is code for rows to be normalized while others are read: where registers do not hold the numbers of
+  /// both, computing binds.
+  @inline(__always) private var canBePiped: Bool {
+    C.self == Float.self && Self.takesLargeCalls && !A.isRare && LN_VECTORS_IN_REGISTERS > 8
   }
 
   @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
@@ -75,7 +86,7 @@ where A.Compute == T.Compute {
         first = stop
       }
     }
-    if work.pointee.streams != 0 { ln_stream_fence() }
+    if streams { ln_stream_fence() }
   }
 
   @inline(__always)
@@ -84,7 +95,7 @@ where A.Compute == T.Compute {
     _ statistics: GroupStatistics<T>
   ) {
     #if !LAYERNORM_COMPACT
-      if T.canBePiped && !A.isRare && work.pointee.is_piped != 0 {
+      if canBePiped && work.pointee.is_piped != 0 {
         runPiped(tensors, rows: rows, group, statistics.reciprocalCount)
         return
       }
@@ -109,27 +120,30 @@ where A.Compute == T.Compute {
         return
       }
     #endif
-    normalize(tensors, first, rows: rows, group, outOfRange)
+    normalize(tensors, first, 0..<rows, group, outOfRange)
   }
 
   @inline(never)
   private func normalize(
-    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>,
-    _ outOfRange: UInt32
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, _ rows: Range<Int>,
+    _ group: ForwardGroup<T>, _ outOfRange: UInt32
   ) {
     ln_align_stack()
     // A group, or 16 KB: nearer ones come too late.
     let ahead =
-      max(rows &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
+      max(rows.upperBound &* Int(work.pointee.x.row_stride), 16384 / MemoryLayout<T>.stride)
       &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
-      !isFar && work.pointee.has_pairs != 0 && work.pointee.streams == 0 && count >= C.Vector.width
+      !isFar && work.pointee.has_pairs != 0 && !streams && count >= C.Vector.width
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
-    var left = rows
-    while left > 0 {
-      let isPair = !A.isRare && hasPairs && left >= 2 && outOfRange >> UInt32(left &- 2) & 3 == 0
-      let index = isPair ? left &- 2 : hasPairs ? left &- 1 : rows &- left
+    var left = rows.upperBound
+    while left > rows.lowerBound {
+      let isPair =
+        !A.isRare && hasPairs && left &- rows.lowerBound >= 2
+        && outOfRange >> UInt32(left &- 2) & 3 == 0
+      let index =
+        isPair ? left &- 2 : hasPairs ? left &- 1 : rows.lowerBound &+ rows.upperBound &- left
       let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
       let into = tensors.pointee.y[first &+ index]
       if !A.isRare && isPair {
@@ -155,12 +169,12 @@ where A.Compute == T.Compute {
           isDouble: T.Compute.self == Double.self)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
-      } else if T.isCoarse && P.self == C.self && N.centers && !A.isRare
+      } else if T.isCoarse && Self.takesLargeCalls && N.centers && !A.isRare
         && hasCenterZero(group.scalars, index)
       {
         // Where elements are converted it tells, in large calls, whose parameters are not.
         normalizeAroundZero(x.elements, ahead: ahead, isFar: isFar, group, index, into: into)
-      } else if work.pointee.streams != 0 && Normalization<N, A>.canStream(into, count: count) {
+      } else if streams && Normalization<N, A>.canStream(into, count: count) {
         normalization(group, index).stream(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else {
@@ -180,7 +194,7 @@ where A.Compute == T.Compute {
     ln_align_stack()
     let normalization = Normalization(
       LayerNormAroundZero.self, affine, RowScalars.Vectors(group.scalars, row: row))
-    if work.pointee.streams != 0 && Normalization<N, A>.canStream(y, count: count) {
+    if streams && Normalization<N, A>.canStream(y, count: count) {
       normalization.stream(FarRow<T, C>(x, ahead: ahead), count: count, into: y)
     } else {
       normalization(
@@ -211,40 +225,64 @@ where A.Compute == T.Compute {
 
 #if !LAYERNORM_COMPACT
   extension ForwardRows {
-    /// Each row is normalized while the sums of the next one are taken: where both wait for memory, reading and
-    /// writing go on at the same time.
+    /// Each row of a group is normalized while the sums of one of the next group are taken: where both wait for memory,
+    /// reading and writing go on at the same time.
     @inline(never)
     private func runPiped(
       _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>,
       _ reciprocalCount: C.Wide
     ) {
       ln_align_stack()
-      func findSums(_ row: Int) {
-        reduce(N.self, work, tensors.pointee.x, row, rows: 1, into: group.sums)
-      }
-      func findScalars(_ row: Int) -> UInt32 {
+      // The first level has two groups, and weight and bias.
+      let size = max(1, min(rowsPerChain, 8192 / (count &* MemoryLayout<T>.stride)))
+      let x = tensors.pointee.x
+      func findScalars(_ first: Int, rows: Int, _ group: ForwardGroup<T>) -> UInt32 {
         N.findScalars(
-          work, tensors.pointee.x, row, of: tensors.pointee.first &+ row, rows: 1, group.sums,
-          count, reciprocalCount, into: group.scalars)
+          work, x, first, of: tensors.pointee.first &+ first, rows: rows, group.sums, count,
+          reciprocalCount, into: group.scalars)
       }
-      findSums(0)
-      var outOfRange = findScalars(0)
-      for row in 1..<rows {
-        if outOfRange == 0 {
-          let piped = PipedRow(
-            row: Row<T, C>(tensors.pointee.x[row]), before: Row<T, C>(tensors.pointee.x[row &- 1]),
-            y: tensors.pointee.y[row &- 1], count: count,
-            Normalization(N.self, affine, RowScalars.Vectors(group.scalars, row: 0)),
-            streams: work.pointee.streams != 0)
-          reduce(
-            N.self, piped, around: NoShift(), count: count, fetches: true, into: group.sums)
-        } else {
-          normalize(tensors, row &- 1, rows: 1, group, outOfRange)
-          findSums(row)
+      var first = 0
+      var inGroup = min(size, rows)
+      var group = group
+      var later = group.withLaterScalars
+      reduce(N.self, work, x, 0, rows: inGroup, into: group.sums)
+      var outOfRange = findScalars(0, rows: inGroup, group)
+      while true {
+        let next = first &+ inGroup
+        let inNext = min(size, rows &- next)
+        for index in 0..<inNext {
+          let row = first &+ index
+          let sums = group.sums + index
+          func pipe<M: Norm>(_: M.Type) {
+            let piped = PipedRow(
+              row: Row<T, C>(x[next &+ index]), before: Row<T, C>(x[row]),
+              y: tensors.pointee.y[row],
+              count: count,
+              Normalization(M.self, affine, RowScalars.Vectors(group.scalars, row: index)),
+              streams: streams)
+            reduce(N.self, piped, around: NoShift(), count: count, fetches: true, into: sums)
+          }
+          let isInRange = outOfRange >> UInt32(index) & 1 == 0
+          if T.isCoarse && N.centers {
+            // Of others, what subtracts their center binds.
+            if isInRange && hasCenterZero(group.scalars, index) {
+              pipe(LayerNormAroundZero.self)
+              continue
+            }
+          } else if isInRange {
+            pipe(N.self)
+            continue
+          }
+          normalize(tensors, first, index..<(index &+ 1), group, outOfRange)
+          reduce(N.self, work, x, next &+ index, rows: 1, into: sums)
         }
-        outOfRange = findScalars(row)
+        if inNext < inGroup { normalize(tensors, first, inNext..<inGroup, group, outOfRange) }
+        if inNext == 0 { return }
+        outOfRange = findScalars(next, rows: inNext, later)
+        (group, later) = (later, group)
+        first = next
+        inGroup = inNext
       }
-      normalize(tensors, rows &- 1, rows: 1, group, outOfRange)
     }
 
     /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
@@ -257,7 +295,7 @@ where A.Compute == T.Compute {
       let x = tensors.pointee.normalized
       let y = tensors.pointee.y
       let descends =
-        work.pointee.streams != 0
+        streams
         && ColumnOrder(reading: UnsafePointer(x[first]), storing: y[first]).descends
       let (begin, step) = columns(0..<count, by: C.Vector.width, descends: descends)
       let a = affine.terms(at: begin)
@@ -265,7 +303,7 @@ where A.Compute == T.Compute {
       let c = affine.terms(at: begin &+ 2 &* step)
       let d = affine.terms(at: begin &+ 3 &* step)
       let streams =
-        work.pointee.streams != 0 && Normalization<N, A>.canStream(y[first], count: count)
+        streams && Normalization<N, A>.canStream(y[first], count: count)
       var index = descends ? rows &- 1 : 0
       // What the loop keeps in memory would wait for stores as well.
       var elements = x[first &+ index] + begin

@@ -163,6 +163,11 @@ struct ForwardGroup<T: Element> {
   /// One for each chain.
   let scalars: UnsafeMutablePointer<RowScalars<T.Compute>>
 
+  /// The same with other scalars.
+  @inline(__always) var withLaterScalars: ForwardGroup<T> {
+    ForwardGroup(sums: sums, laterSums: laterSums, scalars: scalars + 1)
+  }
+
   /// - Parameter rows: of one row alone, the sums of others are not looked at.
   @inline(__always) static func withMemory(rows: Int, _ body: (ForwardGroup<T>) -> Void) {
     withUnsafeTemporaryAllocation(of: RowScalars<T.Compute>.self, capacity: mostChains) {

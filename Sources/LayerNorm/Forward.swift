@@ -67,7 +67,7 @@ struct ForwardPlan {
       let fillsAbsent =
         !isUsual && caches != nil && hasManyRows && arguments.ada == nil
         && (norm.centers || arguments.bias == nil)
-      let converts = parameters != norm.compute && (hasManyRows || !isUsual)
+      let converts = parameters != norm.compute && (hasManyRows || caches != nil || !isUsual)
       guard converts || fillsAbsent || arguments.addsToWeight,
         let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
       else {
@@ -169,16 +169,19 @@ struct ForwardPlan {
 
   private static let smallestAdded: Int64 = 16 << 10
 
-  /// Whether each row is stored while the next is read: where the second level does not hold a call, and the last is
-  /// far.
+  /// Whether rows are stored while others are read: where the second level does not hold a call, and the last is far.
+  /// float32 of up to 2048 columns, 16 bits unless the last level does not hold it either.
   private static func isPiped(
     _ arguments: ForwardArguments, _ machine: Caches, isBeyondNear: Bool, streams: Bool
   ) -> Bool {
-    guard isBeyondNear, !machine.isLastNear, !arguments.addsToX, arguments.x.dtype == .f32 else {
-      return false
-    }
-    let row = arguments.norm.cols * arguments.y.dtype.size
-    return (1024...8192).contains(row)
+    guard isBeyondNear, !machine.isLastNear, !arguments.addsToX, arguments.norm.compute == .f32,
+      arguments.norm.cols >= 256
+    else { return false }
+    let size = arguments.y.dtype.size
+    return
+      (size == 2
+      ? !machine.streams(arguments.norm.elements, outputOf: size, allOf: 2 * size, from: 0, far: 48)
+      : arguments.norm.cols <= 2048)
       && (!streams || arguments.y.hasRowsOfVectors)
   }
 
