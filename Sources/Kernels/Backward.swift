@@ -323,7 +323,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       if wholeEnd < count { findTerms(four, wholeEnd, isLast: true, dx: last) }
       var column = 0
       #if !LAYERNORM_COMPACT
-        if !adds, T.isCoarse || !isCoarse, four.isGood == 15 || C.hasShortRows, let sums,
+        if !addsTwo, T.isCoarse || !isCoarse, four.isGood == 15 || C.hasShortRows, let sums,
           four.tensors.pointee.dx != nil
         {
           finishUsual(four, sums, ahead: ahead)
@@ -384,8 +384,13 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     isLast ? Row<T, C>(row).loadLast(of: count) : Row<T, C>(row).load(column)
   }
 
+  /// Whether both a dsum and what dx holds are added to dx.
+  @inline(__always) private var addsTwo: Bool {
+    work.pointee.dsum.data != nil && work.pointee.accumulates_dx != 0
+  }
+
   /// Whether anything is added to dx.
-  @inline(__always) private var adds: Bool {
+  @inline(__always) var adds: Bool {
     work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
   }
 

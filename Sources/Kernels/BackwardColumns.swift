@@ -10,7 +10,9 @@ import CShims
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
           finishOne(four, row, sums)
         }
-      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil, areAroundZero(four) {
+      } else if T.isCoarse || C.hasShortRows && work.pointee.rstd != nil, !adds,
+        areAroundZero(four)
+      {
         // A rstd that is given has no low part. Float64 has so much to do that it would not tell.
         finishFour(four, sums, ahead: ahead)
       } else {
@@ -38,11 +40,11 @@ import CShims
     }
 
     /// - Parameters:
-    ///   - rows: 4, or 1, the row `first`.
+    ///   - rows: 4, or 1, the row `firstRow`.
     ///   - ahead: how many elements later a row is that is asked for; 0 for none.
     @inline(__always)
     private func finish(
-      rows: Int, of four: Four, _ first: Int, _ sums: ParameterSums<C>, ahead: Int,
+      rows: Int, of four: Four, _ firstRow: Int, _ sums: ParameterSums<C>, ahead: Int,
       isAroundZero: Bool = false
     ) {
       ln_align_stack()
@@ -50,12 +52,16 @@ import CShims
       let wholeEnd = C.Vector.whole(count)
       let tensors = four.tensors.pointee
       let begin = RowColumns(
-        x: tensors.x[four.first &+ first], dy: tensors.dy[four.first &+ first],
-        dx: tensors.dx.unsafelyUnwrapped[four.first &+ first])
+        x: tensors.x[four.first &+ firstRow], dy: tensors.dy[four.first &+ firstRow],
+        dx: tensors.dx.unsafelyUnwrapped[four.first &+ firstRow])
       let strides = (
         x: tensors.x.stride, dy: tensors.dy.stride, dx: tensors.dx.unsafelyUnwrapped.stride
       )
-      let scalars = four.numbers + first
+      // What is added to dx: dsum, or what is there. Where nothing is, a question for each vector takes 2 %.
+      let addend =
+        isAroundZero
+        ? nil : tensors.dsum ?? (work.pointee.accumulates_dx != 0 ? tensors.dx : nil)
+      let scalars = four.numbers + firstRow
       let a = UsualRow(scalars, 0, isAroundZero: isAroundZero)
       let b = UsualRow(scalars, 1, isAroundZero: isAroundZero)
       let c = UsualRow(scalars, 2, isAroundZero: isAroundZero)
@@ -106,7 +112,7 @@ import CShims
         // other is.
         @inline(__always) func finish<S: ColumnSums<C>>(_: S.Type) {
           var sumsOfColumns = S(sums, at: column)
-          let first = (dx: usual(a, 0).dx(of: row, weight, &sumsOfColumns), memory: row.dx)
+          var first = (dx: usual(a, 0).dx(of: row, weight, &sumsOfColumns), memory: row.dx)
           var (second, third, fourth) = (first, first, first)
           if rows == 4 {
             row.goOn(strides)
@@ -117,6 +123,19 @@ import CShims
             fourth = (usual(d, 3).dx(of: row, weight, &sumsOfColumns), row.dx)
           }
           sumsOfColumns.store(to: sums, at: column)
+          if let addend {
+            var next = addend[four.first &+ firstRow] + column
+            @inline(__always) func add(to dx: inout C.Vector) {
+              dx = dx + Row<T, C>(next).load(0)
+              next += addend.stride
+            }
+            add(to: &first.dx)
+            if rows == 4 {
+              add(to: &second.dx)
+              add(to: &third.dx)
+              add(to: &fourth.dx)
+            }
+          }
           store(first.dx, to: first.memory)
           if rows == 4 {
             store(second.dx, to: second.memory)

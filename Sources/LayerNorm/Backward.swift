@@ -80,21 +80,19 @@ struct BackwardPlan {
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
 
-    guard arguments.dweight != nil || arguments.dbias != nil else {
-      sums = nil
-      if !weightIsReady { setWeight() }
-      return
-    }
+    let areWanted = arguments.dweight != nil || arguments.dbias != nil
+    // Kernels are fast where sums are taken, wanted or not.
+    let areTaken = areWanted || norm.allRows >= BackwardPlan.fewRows && arguments.dx != nil
     let (bytes, overflow) = blocks.count.multipliedReportingOverflow(by: blockBytes)
-    guard !overflow, let sums = allocate(bytes) else {
+    sums = areTaken && !overflow ? allocate(bytes) : nil
+    if areWanted && sums == nil {
       buffers?.free()
       throw failure(
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
         ": no memory for the sums of dweight and dbias")
     }
     // Blocks without rows have sums of zero; kernels begin the others.
-    if norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
-    self.sums = sums
+    if let sums, norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
     if !weightIsReady { setWeight() }
   }
 
@@ -148,6 +146,9 @@ struct BackwardPlan {
       }
     }
   }
+
+  /// Fewer rows than this are not worth sums that are not wanted.
+  private static let fewRows: Int64 = 16
 
   /// dy, x, dsum, dx, and x^ of AdaNorm.
   private static let stagedBuffers: Int64 = 5
