@@ -202,6 +202,7 @@ struct BackwardArguments {
   let dx: Tensor?
   let dweight: Tensor?
   let dbias: Tensor?
+  var hasParameterGradients: Bool { dweight != nil || dbias != nil }
 
   init(_ args: layernorm_backward_args) throws(Failure) {
     norm = try NormArguments(

@@ -57,7 +57,7 @@ struct BackwardPlan {
 
     let weightIsReady = arguments.weight?.dtype == compute && !arguments.addsToWeight
     let gradientsAreReady =
-      norm.paramType == compute || (arguments.dweight == nil && arguments.dbias == nil)
+      norm.paramType == compute || !arguments.hasParameterGradients
     buffers =
       isStaged || !weightIsReady || !gradientsAreReady
       ? try RowBuffers(
@@ -80,12 +80,12 @@ struct BackwardPlan {
       weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
 
-    let areWanted = arguments.dweight != nil || arguments.dbias != nil
     // Kernels are fast where sums are taken, wanted or not.
-    let areTaken = areWanted || norm.allRows >= BackwardPlan.fewRows && arguments.dx != nil
+    let areTaken =
+      arguments.hasParameterGradients || norm.allRows >= BackwardPlan.fewRows && arguments.dx != nil
     let (bytes, overflow) = blocks.count.multipliedReportingOverflow(by: blockBytes)
     sums = areTaken && !overflow ? allocate(bytes) : nil
-    if areWanted && sums == nil {
+    if arguments.hasParameterGradients && sums == nil {
       buffers?.free()
       throw failure(
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
@@ -182,7 +182,7 @@ struct BackwardPlan {
           plan.unsafelyUnwrapped.assumingMemoryBound(to: BackwardPlan.self).pointee.run(part: part)
         }, plan)
     }
-    if let sums {
+    if arguments.hasParameterGradients {
       let joins = joins
       withUnsafeMutablePointer(to: &self) { plan in
         joins.run(
@@ -191,8 +191,8 @@ struct BackwardPlan {
               .join(part: part)
           }, plan)
       }
-      free(sums)
     }
+    free(sums)
     buffers?.free()
   }
 

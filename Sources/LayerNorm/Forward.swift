@@ -170,7 +170,7 @@ struct ForwardPlan {
   private static let smallestAdded: Int64 = 16 << 10
 
   /// Whether rows are stored while others are read: where the second level does not hold a call, and the last is far.
-  /// float32 of up to 2048 columns, 16 bits unless the last level does not hold it either.
+  /// float32 of up to 2048 columns, 16 bits of y up to three times as large as what is far.
   private static func isPiped(
     _ arguments: ForwardArguments, _ machine: Caches, isBeyondNear: Bool, streams: Bool
   ) -> Bool {
@@ -180,8 +180,7 @@ struct ForwardPlan {
     let size = arguments.y.dtype.size
     return
       (size == 2
-      ? !machine.streams(arguments.norm.elements, outputOf: size, allOf: 2 * size, from: 0, far: 48)
-      : arguments.norm.cols <= 2048)
+      ? !machine.isFar(arguments.norm.elements / 3, of: size) : arguments.norm.cols <= 2048)
       && (!streams || arguments.y.hasRowsOfVectors)
   }
 
