@@ -5,7 +5,7 @@ import CShims
 /// row lie side by side in both, and where those of a column do in one: then squares of a vector's
 /// width are transposed in registers.
 @inline(__always)
-func convert<Source: Element, Destination: Element, C: ComputeScalar>(
+func convert<Source: Element, Destination: Element, C: ComputeScalar & Element>(
   _: Source.Type, to _: Destination.Type, through _: C.Type, _ rows: Int64, _ cols: Int64,
   _ source: ln_matrix, _ destination: ln_matrix
 ) {
@@ -20,7 +20,7 @@ func convert<Source: Element, Destination: Element, C: ComputeScalar>(
   ).run()
 }
 
-private struct Conversion<Source: Element, Destination: Element, C: ComputeScalar> {
+private struct Conversion<Source: Element, Destination: Element, C: ComputeScalar & Element> {
   struct Matrix<T> {
     let data: UnsafeMutablePointer<T>
     let rowStride: Int
@@ -37,96 +37,110 @@ private struct Conversion<Source: Element, Destination: Element, C: ComputeScala
   let destination: Matrix<Destination>
 
   func run() {
+    let width = C.Vector.width
     // Between the two compute types, which is rare, little code is worth more than speed.
     guard Source.Compute.self == C.self && Destination.Compute.self == C.self else {
-      copy(0, rows, from: 0)
+      copy(0, rows, 0, cols)
       return
     }
-    let width = C.Vector.width
     if source.colStride == 1 && destination.colStride == 1 {
       for row in 0..<rows {
-        var col = 0
-        while col &+ width <= cols {
-          C.store(C.load(source.pointer(row, col)), to: destination.pointer(row, col))
-          col &+= width
-        }
-        copy(row, row &+ 1, from: col)
+        convertVectors(
+          C.self, cols / width, source.pointer(row, 0), width, destination.pointer(row, 0), width)
+        copy(row, row &+ 1, C.Vector.whole(cols), cols)
       }
       return
     }
-    let transposes =
-      (source.rowStride == 1 && destination.colStride == 1)
-      || (source.colStride == 1 && destination.rowStride == 1)
-    guard transposes && rows >= width && cols >= width else {
-      copy(0, rows, from: 0)
+    let readsAcross = source.rowStride == 1
+    guard readsAcross || destination.rowStride == 1 else {
+      copy(0, rows, 0, cols)
       return
     }
-    let wholeRows = C.Vector.whole(rows)
-    let wholeCols = C.Vector.whole(cols)
-    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 2 &* width) { buffer in
-      var row = 0
-      while row < wholeRows {
-        var col = 0
-        while col < wholeCols {
-          transpose(row, col, in: buffer.baseAddress.unsafelyUnwrapped)
-          col &+= width
+    // Down the rows, since the elements of a column are what lies side by side outside the buffer.
+    withUnsafeTemporaryAllocation(of: C.self, capacity: width &* width) { buffer in
+      let square = buffer.baseAddress.unsafelyUnwrapped
+      for firstCol in stride(from: 0, to: cols, by: width) {
+        for firstRow in stride(from: 0, to: rows, by: width) {
+          guard rows >= width && cols >= width else {
+            copy(firstRow, min(firstRow &+ width, rows), firstCol, min(firstCol &+ width, cols))
+            continue
+          }
+          // What is left after whole squares is in one that overlaps the others.
+          let row = min(firstRow, rows &- width)
+          let col = min(firstCol, cols &- width)
+          let from = source.pointer(row, col)
+          let to = destination.pointer(row, col)
+          if readsAcross {
+            let isReady = Source.self == C.self
+            if !isReady { convertVectors(C.self, width, from, source.colStride, square, width) }
+            transposeSquare(
+              of: C.Vector.self, isReady ? UnsafeRawPointer(from) : UnsafeRawPointer(square),
+              (isReady ? source.colStride : width) &* MemoryLayout<C>.size,
+              to, destination.rowStride &* MemoryLayout<C>.size)
+          } else {
+            let isReady = Destination.self == C.self
+            // Those that the next columns are written to: stores wait for them.
+            for index in width..<2 &* width {
+              ln_prefetch_write(to + index &* destination.colStride)
+            }
+            transposeSquare(
+              of: C.Vector.self, from, source.rowStride &* MemoryLayout<C>.size,
+              isReady ? UnsafeMutableRawPointer(to) : UnsafeMutableRawPointer(square),
+              (isReady ? destination.colStride : width) &* MemoryLayout<C>.size)
+            if !isReady { convertVectors(C.self, width, square, width, to, destination.colStride) }
+          }
         }
-        row &+= width
       }
     }
-    copy(0, wholeRows, from: wholeCols)
-    copy(wholeRows, rows, from: 0)
   }
 
   /// Element by element.
-  @inline(never) private func copy(_ begin: Int, _ end: Int, from firstCol: Int) {
+  @inline(never) private func copy(_ begin: Int, _ end: Int, _ firstCol: Int, _ endCol: Int) {
     for row in begin..<end {
-      for col in firstCol..<cols {
+      for col in firstCol..<endCol {
         let element: C = C.load(scalar: source.pointer(row, col))
         C.store(scalar: element, to: destination.pointer(row, col))
       }
     }
   }
+}
 
-  /// A square of the vector's width; `buffer` has room for two.
-  @inline(__always)
-  private func transpose(_ row: Int, _ col: Int, in buffer: UnsafeMutablePointer<C.Vector>) {
-    let width = C.Vector.width
-    let readsAcross = source.rowStride == 1
-    let writesAcross = !readsAcross
-    for index in 0..<width {
-      let pointer =
-        readsAcross ? source.pointer(row, col &+ index) : source.pointer(row &+ index, col)
-      buffer[index] = C.load(pointer)
-    }
-    let transposed = transposedSquare(buffer)
-    for index in 0..<width {
-      let pointer =
-        writesAcross
-        ? destination.pointer(row, col &+ index) : destination.pointer(row &+ index, col)
-      C.store(transposed[index], to: pointer)
-    }
+/// Vector after vector, so many elements apart.
+@inline(never)
+private func convertVectors<From: Element, To: Element, C: ComputeScalar & Element>(
+  _: C.Type, _ count: Int, _ source: UnsafePointer<From>, _ sourceStride: Int, _ destination: UnsafeMutablePointer<To>,
+  _ destinationStride: Int
+) {
+  var (from, to) = (source, destination)
+  for _ in 0..<count {
+    C.store(C.load(from), to: to)
+    from += sourceStride
+    to += destinationStride
   }
 }
 
-/// Exchanges rows and columns of as many vectors as one has lanes: each step interleaves the first half of
-/// them with the second. Returns where in the buffer, of two squares, the result is.
+/// Exchanges rows and columns of as many vectors as one has lanes, so many bytes apart: each step interleaves the first
+/// half of them with the second.
 @inline(never)
-private func transposedSquare<V: ComputeVector>(
-  _ buffer: UnsafeMutablePointer<V>
-) -> UnsafeMutablePointer<V> {
-  var from = buffer
-  var to = buffer + V.width
+@_optimize(speed)
+private func transposeSquare<V: ComputeVector>(
+  of _: V.Type, _ source: UnsafeRawPointer, _ sourceStride: Int,
+  _ destination: UnsafeMutableRawPointer, _ destinationStride: Int
+) {
+  var square = InlineArray<16, V> { index in
+    (source + min(index, V.width &- 1) &* sourceStride).loadUnaligned(as: V.self)
+  }
   var distance = V.width
   while distance > 1 {
+    let halves = square
     for index in 0..<V.width / 2 {
-      let a = from[index]
-      let b = from[index &+ V.width / 2]
-      to[2 &* index] = a.interleavedLow(with: b)
-      to[2 &* index &+ 1] = a.interleavedHigh(with: b)
+      let (a, b) = (halves[index], halves[index &+ V.width / 2])
+      square[2 &* index] = a.interleavedLow(with: b)
+      square[2 &* index &+ 1] = a.interleavedHigh(with: b)
     }
-    (from, to) = (to, from)
     distance /= 2
   }
-  return from
+  for index in 0..<V.width {
+    (destination + index &* destinationStride).storeBytes(of: square[index], as: V.self)
+  }
 }

@@ -26,37 +26,44 @@ struct AdaStaging {
     multiply = isDouble ? kernels.pointee.ada_f64 : kernels.pointee.ada_f32
   }
 
-  /// Of the rows begin ..< end of the call.
+  /// Of the rows begin ..< end of the call, which buffers hold.
   @inline(never) func multiply(
-    _ dy: ln_rows, by x: ln_rows, _ begin: Int64, _ end: Int64, _ buffers: RowBuffers,
-    through normalized: UnsafeMutableRawPointer
+    _ dy: UnsafeMutableRawPointer, by x: UnsafeMutableRawPointer, _ begin: Int64, _ end: Int64,
+    _ buffers: RowBuffers, through normalized: UnsafeMutableRawPointer
   ) {
-    // As many as a buffer has rows at most.
     var rstds = SIMD16<Double>(repeating: 0)
     withUnsafeMutableBytes(of: &rstds) { rstds in
       let found = rstds.baseAddress.unsafelyUnwrapped
       var work = ln_forward_work(
-        cols: cols, rows_per_batch: buffers.rows, eps: eps,
+        cols: cols, rows_per_batch: AdaStaging.rows, eps: eps,
         bytes_per_group: Caches.current.bytesPerGroup, has_pairs: 0, centers: 1,
         rounds_rstd: 0, is_far: 0, fetches: 0, fetches_later: 0, stores_ahead: 0, is_piped: 0,
-        streams: 0, x: x, residual: ln_rows(),
+        streams: 0, x: ln_rows(), residual: ln_rows(),
         sum: ln_rows(),
         y: buffers.kernelRows(normalized), added: ln_rows(), added_bytes: 0, weight: nil, bias: nil,
         x_bias: nil, mean: nil,
         rstd: found, ada_scale: 0, ada_slope: 0)
-      forward(&work, 0, end &- begin)
-      for row in 0..<Int(end &- begin) {
-        var slope = -ada.scale * ada.slope
-        if let given = given?.pointer {
-          let ratio = load(given, Int(begin) &+ row) / load(found, row)
-          // Where it is not, both are infinite, as of a constant row, or x^ is NaN.
-          if ratio.isFinite { slope *= ratio }
+      for first in stride(from: begin, to: end, by: Int(AdaStaging.rows)) {
+        let count = min(end &- first, AdaStaging.rows)
+        let offset = Int((first &- begin) &* buffers.rowBytes)
+        work.x = buffers.kernelRows(x + offset)
+        forward(&work, 0, count)
+        for row in 0..<Int(count) {
+          var slope = -ada.scale * ada.slope
+          if let given = given?.pointer {
+            let ratio = load(given, Int(first) &+ row) / load(found, row)
+            // Where it is not, both are infinite, as of a constant row, or x^ is NaN.
+            if ratio.isFinite { slope *= ratio }
+          }
+          let ofRow = row &* Int(buffers.rowBytes)
+          multiply(cols, ada.scale, slope, normalized + ofRow, dy + offset + ofRow)
         }
-        let offset = row &* Int(buffers.rowBytes)
-        multiply(cols, ada.scale, slope, normalized + offset, dy.data + offset)
       }
     }
   }
+
+  /// How many rows are taken together.
+  private static let rows: Int64 = 16
 
   private func load(_ statistics: UnsafeRawPointer, _ row: Int) -> Double {
     isDouble

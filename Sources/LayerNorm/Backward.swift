@@ -16,7 +16,7 @@ struct BackwardPlan {
   private let joins: Partition
   /// For rows and parameters that kernels do not take as they are.
   private let buffers: RowBuffers?
-  private let isStaged: Bool
+  private let chunks: RowChunks?
   private let ada: AdaStaging?
   private let sums: UnsafeMutableRawPointer?
   /// Of those of a gradient, and of those of a block, with some rows of 16 bits apart.
@@ -50,7 +50,8 @@ struct BackwardPlan {
     let contiguous =
       x.dtype == dy.dtype && x.hasContiguousRows && dy.hasContiguousRows
       && (arguments.dsum?.hasContiguousRows ?? true) && (arguments.dx?.hasContiguousRows ?? true)
-    isStaged = !contiguous || direct == nil || arguments.ada != nil
+    let isStaged = !contiguous || direct == nil || arguments.ada != nil
+    chunks = isStaged ? try RowChunks(norm, transposes: !contiguous) : nil
     ada = arguments.ada.map { AdaStaging($0, norm, given: arguments.rstd, kernels) }
     let ofCompute = compute == .f64 ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32
     kernel = (isStaged ? ofCompute : direct).unsafelyUnwrapped
@@ -61,8 +62,8 @@ struct BackwardPlan {
     buffers =
       isStaged || !weightIsReady || !gradientsAreReady
       ? try RowBuffers(
-        cols: norm.cols, elementSize: compute.size,
-        perPart: isStaged ? BackwardPlan.stagedBuffers : 0, parts: partition.parts, shared: 2) : nil
+        cols: norm.cols, elementSize: compute.size, rows: chunks?.most ?? 0,
+        perThread: BackwardPlan.stagedBuffers, threads: partition.threadsUsed, shared: 2) : nil
     let traffic = Traffic(arguments, isShared: partition.parts > 1)
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
@@ -199,14 +200,16 @@ struct BackwardPlan {
   private func run(part: Int64) {
     withDefaultFloatModes {
       let (firstBlock, endBlock) = partition.range(of: part)
+      let thread = chunks == nil ? nil : buffers?.take()
+      defer { if let thread { buffers?.giveBack(thread) } }
       for block in firstBlock..<endBlock {
         let (begin, end) = blocks.range(of: block)
         let sums = sums.map { $0 + Int(block * blockBytes) }
-        if isStaged, let buffers {
+        if let chunks, let thread, let buffers {
           var row = begin
           while row < end {
-            let stop = min(row + buffers.rows, end)
-            runStaged(row, stop, sums, before: row - begin, buffers, part: part)
+            let stop = chunks.end(after: row, until: end)
+            runStaged(row, stop, sums, before: row - begin, chunks, buffers, thread)
             row = stop
           }
         } else {
@@ -220,11 +223,11 @@ struct BackwardPlan {
   /// Some rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
     _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, before: Int64,
-    _ buffers: RowBuffers, part: Int64
+    _ chunks: RowChunks, _ buffers: RowBuffers, _ thread: Int64
   ) {
     func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
       guard let tensor else { return ln_rows() }
-      let buffer = buffers.buffer(index, ofPart: part)
+      let buffer = buffers.buffer(index, of: thread)
       if reads { buffers.gather(tensor, begin, end, into: buffer, convert) }
       return buffers.kernelRows(buffer)
     }
@@ -234,12 +237,13 @@ struct BackwardPlan {
     staged.x = stage(arguments.x, 1)
     staged.dsum = stage(arguments.dsum, 2)
     staged.dx = stage(arguments.dx, 3, reads: arguments.accumulatesDX)
-    staged.rows_per_batch = buffers.rows
+    staged.rows_per_batch = chunks.most
     staged.streams = 0
     staged.mean = work.mean.map { $0 + statistics }
     staged.rstd = work.rstd.map { $0 + statistics }
     ada?.multiply(
-      staged.dy, by: staged.x, begin, end, buffers, through: buffers.buffer(4, ofPart: part))
+      staged.dy.data, by: staged.x.data, begin, end, buffers, through: buffers.buffer(4, of: thread)
+    )
     kernel(&staged, 0, end - begin, sums, before)
     if let dx = arguments.dx, let buffer = staged.dx.data {
       buffers.scatter(buffer, into: dx, begin, end, convert)

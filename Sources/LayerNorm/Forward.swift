@@ -6,6 +6,8 @@ struct ForwardPlan {
   private let kernel: ln_forward_kernel
   private var work: ln_forward_work
   private let partition: Partition
+  /// For rows that kernels do not take as they are.
+  private let chunks: RowChunks?
   private var staging: ForwardStaging?
   /// Weight and bias in the compute type, where kernels do not take them as they are, or more than a few rows use them.
   private var parameters: RowBuffers?
@@ -22,7 +24,20 @@ struct ForwardPlan {
     let caches = Caches.ofLargeCall(norm.elements, of: tensors)
     let isLost = caches?.haveLost(x, callOf: norm.elements &* tensors) ?? false
     let isFar = isLost || machine.isFar(norm.elements, of: tensors)
-    partition = try Partition(norm.allRows, bytes: norm.cols * tensors * y.dtype.timeOfByte)
+    let contiguous =
+      x.hasContiguousRows && y.hasContiguousRows
+      && (arguments.residual?.hasContiguousRows ?? true)
+      && (arguments.sum?.hasContiguousRows ?? true)
+    let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
+    let direct = contiguous ? ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) : nil
+    let bytesOfRow = norm.cols * tensors * y.dtype.timeOfByte
+    chunks = direct == nil ? try RowChunks(norm, transposes: !contiguous) : nil
+    partition =
+      if let chunks {
+        try Partition(chunks.count, bytes: chunks.rows * bytesOfRow)
+      } else {
+        try Partition(norm.allRows, bytes: bytesOfRow)
+      }
     // Where stores straddle lines, reading beside them gains in the second level as well.
     let isBeyondNear =
       isLost
@@ -54,12 +69,7 @@ struct ForwardPlan {
       x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
       rstd: arguments.rstd?.mutablePointer, ada_scale: arguments.ada?.scale ?? 0,
       ada_slope: arguments.ada?.slope ?? 0)
-    let contiguous =
-      x.hasContiguousRows && y.hasContiguousRows
-      && (arguments.residual?.hasContiguousRows ?? true)
-      && (arguments.sum?.hasContiguousRows ?? true)
-    let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
-    if contiguous, let direct = ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) {
+    if let direct {
       let isUsual = ForwardPlan.hasUsualParameters(
         centers: norm.centers, hasWeight: arguments.weight != nil, hasBias: arguments.bias != nil)
       let hasManyRows = norm.allRows >= ForwardPlan.fewRows
@@ -78,7 +88,9 @@ struct ForwardPlan {
       try setParameters(arguments, kernels, fillsAbsent: fillsAbsent)
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
-      staging = try ForwardStaging(arguments, partition, kernels, &work)
+      staging = try chunks.map { (chunks) throws(Failure) in
+        try ForwardStaging(arguments, chunks, threads: partition.threadsUsed, kernels, &work)
+      }
     }
   }
 
@@ -115,8 +127,7 @@ struct ForwardPlan {
     let isDouble = arguments.norm.compute == .f64
     let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     let buffers = try RowBuffers(
-      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size, perPart: 0, parts: 1,
-      shared: 2)
+      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size, shared: 2)
     parameters = buffers
     if hasWeight {
       work.weight = UnsafeRawPointer(
@@ -217,13 +228,13 @@ struct ForwardPlan {
   private func run(part: Int64) {
     withDefaultFloatModes {
       let (begin, end) = partition.range(of: part)
-      if let staging {
-        var row = begin
-        while row < end {
-          let stop = min(row + staging.buffers.rows, end)
-          staging.run(kernel, work, row, stop, part: part)
-          row = stop
+      if let staging, let chunks {
+        let thread = staging.buffers.take()
+        for chunk in begin..<end {
+          let rows = chunks.range(of: chunk)
+          staging.run(kernel, work, rows.begin, rows.end, thread: thread)
         }
+        staging.buffers.giveBack(thread)
       } else {
         var work = work
         let added = work.added_bytes > 0 ? allocate(work.added_bytes) : nil
@@ -244,9 +255,9 @@ struct ForwardStaging {
   private let add: ln_add_kernel
   private let xBias: UnsafeMutableRawPointer?
 
-  /// Allocates buffers for each part, and converts the parameters once, in `work`.
+  /// Allocates buffers for each thread, and converts the parameters once, in `work`.
   init(
-    _ arguments: ForwardArguments, _ partition: Partition,
+    _ arguments: ForwardArguments, _ chunks: RowChunks, threads: Int64,
     _ kernels: UnsafePointer<ln_kernel_table>, _ work: inout ln_forward_work
   ) throws(Failure) {
     let norm = arguments.norm
@@ -254,8 +265,8 @@ struct ForwardStaging {
     convert = norm.compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     add = norm.compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
     buffers = try RowBuffers(
-      cols: norm.cols, elementSize: norm.compute.size, perPart: 2, parts: partition.parts,
-      shared: 3)
+      cols: norm.cols, elementSize: norm.compute.size, rows: chunks.most, perThread: 2,
+      threads: threads, shared: 3)
     if arguments.weight != nil {
       work.weight = UnsafeRawPointer(
         buffers.fillWeight(
@@ -266,17 +277,17 @@ struct ForwardStaging {
     work.x_bias = nil
     work.residual = ln_rows()
     work.sum = ln_rows()
-    work.rows_per_batch = buffers.rows
+    work.rows_per_batch = chunks.most
     work.is_piped = 0
     work.streams = 0
   }
 
   func run(
-    _ kernel: ln_forward_kernel, _ work: ln_forward_work, _ begin: Int64, _ end: Int64, part: Int64
+    _ kernel: ln_forward_kernel, _ work: ln_forward_work, _ begin: Int64, _ end: Int64, thread: Int64
   ) {
-    let buffer = buffers.buffer(0, ofPart: part)
+    let buffer = buffers.buffer(0, of: thread)
     buffers.gather(arguments.x, begin, end, into: buffer, convert)
-    if arguments.addsToX { addToX(buffer, begin, end, part: part) }
+    if arguments.addsToX { addToX(buffer, begin, end, thread: thread) }
     let statistics = Int(begin * arguments.norm.compute.size)
     var staged = work
     staged.x = buffers.kernelRows(buffer)
@@ -288,8 +299,8 @@ struct ForwardStaging {
   }
 
   /// (x + x_bias) + residual, rounded to the dtype of x.
-  private func addToX(_ x: UnsafeMutableRawPointer, _ begin: Int64, _ end: Int64, part: Int64) {
-    let other = buffers.buffer(1, ofPart: part)
+  private func addToX(_ x: UnsafeMutableRawPointer, _ begin: Int64, _ end: Int64, thread: Int64) {
+    let other = buffers.buffer(1, of: thread)
     if let residual = arguments.residual {
       buffers.gather(residual, begin, end, into: other, convert)
     }

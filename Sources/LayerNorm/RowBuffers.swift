@@ -1,40 +1,121 @@
 import CLayerNorm
 import CShims
+import Synchronization
+
+/// The rows of a call that kernels do not take as they are, in chunks that go through buffers.
+struct RowChunks {
+  let count: Int64
+  /// How many rows a chunk has, and how many it may have: the last of a batch takes what is left over with it.
+  let rows, most: Int64
+  private let perBatch: Int64
+  private let rowsPerBatch: Int64
+
+  private static let mostTransposed: Int64 = 128
+  private static let bytesTransposed: Int64 = 512 << 10
+  private static let mostConverted: Int64 = 16
+  private static let bytesConverted: Int64 = 16 << 10
+
+  /// - Parameter transposes: whether the elements of a column lie side by side, not those of a row. Then a chunk is
+  ///   of one batch, and of enough rows for squares to be transposed and for memory to be read by more than a line,
+  ///   unless that leaves threads without work.
+  init(_ norm: NormArguments, transposes: Bool) throws(Failure) {
+    let rowBytes = max(RowBuffers.bytes(of: norm.cols, norm.compute.size) ?? .max, 1)
+    guard transposes else {
+      rows = min(max(RowChunks.bytesConverted / rowBytes, 1), RowChunks.mostConverted)
+      most = rows
+      rowsPerBatch = norm.allRows
+      perBatch = (norm.allRows - 1) / rows + 1
+      count = perBatch
+      return
+    }
+    let square = RowBuffers.lineSize / norm.compute.size
+    let forEach = norm.allRows / (2 * Int64(try ThreadCount.current()))
+    let wanted = min(RowChunks.bytesTransposed / rowBytes, RowChunks.mostTransposed, forEach)
+    rows = max(wanted / square, 1) * square
+    most = rows + square - 1
+    rowsPerBatch = norm.rows
+    perBatch = max((norm.rows - square) / rows + 1, 1)
+    count = norm.allRows / norm.rows * perBatch
+  }
+
+  func range(of chunk: Int64) -> (begin: Int64, end: Int64) {
+    let (batch, index) = chunk.quotientAndRemainder(dividingBy: perBatch)
+    let begin = batch * rowsPerBatch + index * rows
+    return (begin, index == perBatch - 1 ? (batch + 1) * rowsPerBatch : begin + rows)
+  }
+
+  /// Where the chunk ends that begins with a row, if it ends with `end` at the latest.
+  func end(after begin: Int64, until end: Int64) -> Int64 {
+    end - begin <= most ? end : begin + rows
+  }
+}
 
 /// Buffers of some rows of a compute type, each row on cache lines of its own: a number of them for
-/// each part, and single rows that are shared.
+/// each thread, and single rows that are shared.
 struct RowBuffers {
-  /// How many rows a buffer holds: as many as are transposed at once, unless that takes the cache.
-  let rows: Int64
   private let cols: Int64
   private let elementSize: Int64
+  private let rows: Int64
   private let memory: UnsafeMutableRawPointer
   let rowBytes: Int64
-  private let perPart: Int64
+  private let perThread: Int64
+  private let threads: Int64
   private let firstShared: Int64
+  private let bytes: Int64
 
+  static let lineSize: Int64 = 64
+
+  /// Of a row in a buffer: an odd number of lines, so that not all rows of a column share a set of the cache.
+  static func bytes(of cols: Int64, _ elementSize: Int64) -> Int64? {
+    let (bytes, o1) = cols.multipliedReportingOverflow(by: elementSize)
+    let (padded, o2) = bytes.addingReportingOverflow(lineSize - 1)
+    return o1 || o2 ? nil : padded & ~(lineSize - 1) | lineSize
+  }
+
+  /// - Parameter rows: of a buffer.
   init(
-    cols: Int64, elementSize: Int64, perPart: Int64, parts: Int64, shared: Int64
+    cols: Int64, elementSize: Int64, rows: Int64 = 0, perThread: Int64 = 0, threads: Int64 = 0, shared: Int64
   ) throws(Failure) {
     self.cols = cols
     self.elementSize = elementSize
-    rows = cols <= 4096 ? 16 : 4
-    let (bytes, o1) = cols.multipliedReportingOverflow(by: elementSize)
-    let (padded, o2) = bytes.addingReportingOverflow(63)
-    rowBytes = padded & ~63
-    self.perPart = perPart
-    firstShared = perPart * parts * rows
-    let (total, o3) = rowBytes.multipliedReportingOverflow(by: firstShared + shared)
-    guard !(o1 || o2 || o3), let memory = allocate(total) else {
+    self.rows = rows
+    self.perThread = perThread
+    self.threads = threads
+    firstShared = perThread * threads * rows
+    let flags = threads * RowBuffers.lineSize
+    guard let rowBytes = RowBuffers.bytes(of: cols, elementSize),
+      case let (bytes, o1) = rowBytes.multipliedReportingOverflow(by: firstShared + shared),
+      case let (all, o2) = bytes.addingReportingOverflow(flags), !o1 && !o2,
+      let memory = allocate(all)
+    else {
       throw failure(
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(cols),
         ": no memory for buffers of so many")
     }
+    self.rowBytes = rowBytes
+    self.bytes = bytes
     self.memory = memory
+    memset(memory + Int(bytes), 0, Int(flags))
   }
 
-  func buffer(_ index: Int64, ofPart part: Int64) -> UnsafeMutableRawPointer {
-    memory + Int((part * perPart + index) * rows * rowBytes)
+  /// Whether a thread has taken its buffers.
+  private func flag(_ thread: Int64) -> UnsafeMutablePointer<Atomic<UInt32>> {
+    (memory + Int(bytes + thread * RowBuffers.lineSize)).assumingMemoryBound(to: Atomic<UInt32>.self)
+  }
+
+  /// The number of a thread whose buffers are not in use; of no more threads at a time than there are.
+  func take() -> Int64 {
+    var thread: Int64 = 0
+    while !flag(thread).pointee.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged {
+      thread = thread == threads - 1 ? 0 : thread + 1
+    }
+    return thread
+  }
+
+  func giveBack(_ thread: Int64) { flag(thread).pointee.store(0, ordering: .releasing) }
+
+  func buffer(_ index: Int64, of thread: Int64) -> UnsafeMutableRawPointer {
+    memory + Int((thread * perThread + index) * rows * rowBytes)
   }
 
   func shared(_ index: Int64) -> UnsafeMutableRawPointer {
