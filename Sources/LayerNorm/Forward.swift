@@ -277,6 +277,13 @@ struct ForwardStaging {
     work.x_bias = nil
     work.residual = ln_rows()
     work.sum = ln_rows()
+    let caches = Caches.current
+    work.bytes_per_group = caches.bytesPerGroup
+    work.has_pairs =
+      caches.hasPairs(
+        areOfVectors: norm.cols % norm.compute.lanes == 0, isBeyondNear: false) ? 1 : 0
+    work.is_far = 0
+    work.fetches_later = 0
     work.rows_per_batch = chunks.most
     work.is_piped = 0
     work.streams = 0

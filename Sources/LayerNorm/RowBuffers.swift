@@ -10,8 +10,10 @@ struct RowChunks {
   private let perBatch: Int64
   private let rowsPerBatch: Int64
 
-  private static let mostTransposed: Int64 = 128
+  private static let mostTransposed: Int64 = 256
   private static let bytesTransposed: Int64 = 512 << 10
+  /// Of long rows, up to twice as many bytes.
+  private static let manyTransposed: Int64 = 64
   private static let mostConverted: Int64 = 16
   private static let bytesConverted: Int64 = 16 << 10
 
@@ -20,7 +22,8 @@ struct RowChunks {
   ///   unless that leaves threads without work.
   init(_ norm: NormArguments, transposes: Bool) throws(Failure) {
     let rowBytes = max(RowBuffers.bytes(of: norm.cols, norm.compute.size) ?? .max, 1)
-    guard transposes else {
+    let square = RowBuffers.lineSize / norm.compute.size
+    guard transposes && norm.rows >= square else {
       rows = min(max(RowChunks.bytesConverted / rowBytes, 1), RowChunks.mostConverted)
       most = rows
       rowsPerBatch = norm.allRows
@@ -28,9 +31,10 @@ struct RowChunks {
       count = perBatch
       return
     }
-    let square = RowBuffers.lineSize / norm.compute.size
     let forEach = norm.allRows / (2 * Int64(try ThreadCount.current()))
-    let wanted = min(RowChunks.bytesTransposed / rowBytes, RowChunks.mostTransposed, forEach)
+    let fit = RowChunks.bytesTransposed / rowBytes
+    let wanted = min(
+      max(fit, min(2 * fit, RowChunks.manyTransposed)), RowChunks.mostTransposed, forEach)
     rows = max(wanted / square, 1) * square
     most = rows + square - 1
     rowsPerBatch = norm.rows
