@@ -108,7 +108,8 @@ private struct Conversion<Source: Element, Destination: Element, C: ComputeScala
 /// Vector after vector, so many elements apart.
 @inline(never)
 private func convertVectors<From: Element, To: Element, C: ComputeScalar & Element>(
-  _: C.Type, _ count: Int, _ source: UnsafePointer<From>, _ sourceStride: Int, _ destination: UnsafeMutablePointer<To>,
+  _: C.Type, _ count: Int, _ source: UnsafePointer<From>, _ sourceStride: Int,
+  _ destination: UnsafeMutablePointer<To>,
   _ destinationStride: Int
 ) {
   var (from, to) = (source, destination)

@@ -5,7 +5,7 @@ import CShims
 /// of rows in buffers of the compute type. x^ is what forward finds.
 struct AdaStaging {
   private let ada: Ada
-  private let cols: Int64
+  private let norm: NormArguments
   private let eps: Double
   private let given: Tensor?
   private let isDouble: Bool
@@ -18,7 +18,7 @@ struct AdaStaging {
   ) {
     self.ada = ada
     self.given = given
-    cols = norm.cols
+    self.norm = norm
     // Beside a given rstd eps does not serve, and x^ is scaled to that rstd afterwards.
     eps = given == nil ? norm.eps : 0
     isDouble = norm.compute == .f64
@@ -26,28 +26,26 @@ struct AdaStaging {
     multiply = isDouble ? kernels.pointee.ada_f64 : kernels.pointee.ada_f32
   }
 
-  /// Of the rows begin ..< end of the call, which buffers hold.
+  /// Of the rows begin ..< end of the call: those of dy are in a buffer.
   @inline(never) func multiply(
-    _ dy: UnsafeMutableRawPointer, by x: UnsafeMutableRawPointer, _ begin: Int64, _ end: Int64,
+    _ dy: UnsafeMutableRawPointer, by x: ln_rows, _ begin: Int64, _ end: Int64,
     _ buffers: RowBuffers, through normalized: UnsafeMutableRawPointer
   ) {
     var rstds = SIMD16<Double>(repeating: 0)
     withUnsafeMutableBytes(of: &rstds) { rstds in
       let found = rstds.baseAddress.unsafelyUnwrapped
       var work = ln_forward_work(
-        cols: cols, rows_per_batch: AdaStaging.rows, eps: eps,
+        cols: norm.cols, rows_per_batch: norm.rows, eps: eps,
         bytes_per_group: Caches.current.bytesPerGroup, has_pairs: 0, centers: 1,
         rounds_rstd: 0, is_far: 0, fetches: 0, fetches_later: 0, stores_ahead: 0, is_piped: 0,
-        streams: 0, x: ln_rows(), residual: ln_rows(),
-        sum: ln_rows(),
-        y: buffers.kernelRows(normalized), added: ln_rows(), added_bytes: 0, weight: nil, bias: nil,
-        x_bias: nil, mean: nil,
-        rstd: found, ada_scale: 0, ada_slope: 0)
+        streams: 0, x: x, residual: ln_rows(), sum: ln_rows(), y: ln_rows(), added: ln_rows(),
+        added_bytes: 0, weight: nil, bias: nil, x_bias: nil, mean: nil, rstd: nil, ada_scale: 0,
+        ada_slope: 0)
       for first in stride(from: begin, to: end, by: Int(AdaStaging.rows)) {
         let count = min(end &- first, AdaStaging.rows)
-        let offset = Int((first &- begin) &* buffers.rowBytes)
-        work.x = buffers.kernelRows(x + offset)
-        forward(&work, 0, count)
+        work.y = buffers.kernelRows(normalized, from: first, norm)
+        work.rstd = moved(found, back: first &* norm.compute.size)
+        forward(&work, first, first &+ count)
         for row in 0..<Int(count) {
           var slope = -ada.scale * ada.slope
           if let given = given?.pointer {
@@ -55,8 +53,10 @@ struct AdaStaging {
             // Where it is not, both are infinite, as of a constant row, or x^ is NaN.
             if ratio.isFinite { slope *= ratio }
           }
-          let ofRow = row &* Int(buffers.rowBytes)
-          multiply(cols, ada.scale, slope, normalized + ofRow, dy + offset + ofRow)
+          let rowBytes = Int(buffers.rowBytes)
+          multiply(
+            norm.cols, ada.scale, slope, normalized + row &* rowBytes,
+            dy + (Int(first &- begin) &+ row) &* rowBytes)
         }
       }
     }

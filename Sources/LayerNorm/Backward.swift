@@ -64,7 +64,8 @@ struct BackwardPlan {
       ? try RowBuffers(
         cols: norm.cols, elementSize: compute.size, rows: chunks?.most ?? 0,
         perThread: BackwardPlan.stagedBuffers, threads: partition.threadsUsed, shared: 2) : nil
-    let traffic = Traffic(arguments, isShared: partition.parts > 1)
+    var traffic = Traffic(arguments, isShared: partition.parts > 1)
+    if isStaged && arguments.dx?.isReady(compute) != true { traffic.streams = false }
     work = ln_backward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps, centers: norm.centers ? 1 : 0,
       accumulates_dx: arguments.accumulatesDX ? 1 : 0,
@@ -225,28 +226,28 @@ struct BackwardPlan {
     _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, before: Int64,
     _ chunks: RowChunks, _ buffers: RowBuffers, _ thread: Int64
   ) {
-    func stage(_ tensor: Tensor?, _ index: Int64, reads: Bool = true) -> ln_rows {
+    let norm = arguments.norm
+    /// A tensor's rows as kernels take them: as they are, or in a buffer.
+    func stage(
+      _ tensor: Tensor?, _ index: Int64, reads: Bool = true, mayBeDirect: Bool = true
+    ) -> ln_rows {
       guard let tensor else { return ln_rows() }
+      if mayBeDirect && tensor.isReady(norm.compute) { return tensor.kernelRows }
       let buffer = buffers.buffer(index, of: thread)
       if reads { buffers.gather(tensor, begin, end, into: buffer, convert) }
-      return buffers.kernelRows(buffer)
+      return buffers.kernelRows(buffer, from: begin, norm)
     }
-    let statistics = Int(begin * arguments.norm.compute.size)
     var staged = work
-    staged.dy = stage(arguments.dy, 0)
+    staged.dy = stage(arguments.dy, 0, mayBeDirect: ada == nil)
     staged.x = stage(arguments.x, 1)
     staged.dsum = stage(arguments.dsum, 2)
     staged.dx = stage(arguments.dx, 3, reads: arguments.accumulatesDX)
-    staged.rows_per_batch = chunks.most
-    staged.streams = 0
-    staged.mean = work.mean.map { $0 + statistics }
-    staged.rstd = work.rstd.map { $0 + statistics }
     ada?.multiply(
-      staged.dy.data, by: staged.x.data, begin, end, buffers, through: buffers.buffer(4, of: thread)
-    )
-    kernel(&staged, 0, end - begin, sums, before)
-    if let dx = arguments.dx, let buffer = staged.dx.data {
-      buffers.scatter(buffer, into: dx, begin, end, convert)
+      buffers.buffer(0, of: thread), by: staged.x, begin, end, buffers,
+      through: buffers.buffer(4, of: thread))
+    kernel(&staged, begin, end, sums, before)
+    if let dx = arguments.dx, !dx.isReady(norm.compute) {
+      buffers.scatter(buffers.buffer(3, of: thread), into: dx, begin, end, convert)
     }
   }
 

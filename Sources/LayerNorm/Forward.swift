@@ -254,6 +254,8 @@ struct ForwardStaging {
   private let convert: ln_convert_kernels
   private let add: ln_add_kernel
   private let xBias: UnsafeMutableRawPointer?
+  /// Whether kernels take x or y as it is.
+  private let readsDirectly, writesDirectly: Bool
 
   /// Allocates buffers for each thread, and converts the parameters once, in `work`.
   init(
@@ -267,6 +269,8 @@ struct ForwardStaging {
     buffers = try RowBuffers(
       cols: norm.cols, elementSize: norm.compute.size, rows: chunks.most, perThread: 2,
       threads: threads, shared: 3)
+    readsDirectly = !arguments.addsToX && arguments.x.isReady(norm.compute)
+    writesDirectly = arguments.y.isReady(norm.compute)
     if arguments.weight != nil {
       work.weight = UnsafeRawPointer(
         buffers.fillWeight(
@@ -277,32 +281,32 @@ struct ForwardStaging {
     work.x_bias = nil
     work.residual = ln_rows()
     work.sum = ln_rows()
+    work.is_piped = 0
+    guard !writesDirectly else { return }
     let caches = Caches.current
     work.bytes_per_group = caches.bytesPerGroup
     work.has_pairs =
       caches.hasPairs(
         areOfVectors: norm.cols % norm.compute.lanes == 0, isBeyondNear: false) ? 1 : 0
     work.is_far = 0
-    work.fetches_later = 0
-    work.rows_per_batch = chunks.most
-    work.is_piped = 0
     work.streams = 0
   }
 
   func run(
-    _ kernel: ln_forward_kernel, _ work: ln_forward_work, _ begin: Int64, _ end: Int64, thread: Int64
+    _ kernel: ln_forward_kernel, _ work: ln_forward_work, _ begin: Int64, _ end: Int64,
+    thread: Int64
   ) {
     let buffer = buffers.buffer(0, of: thread)
-    buffers.gather(arguments.x, begin, end, into: buffer, convert)
-    if arguments.addsToX { addToX(buffer, begin, end, thread: thread) }
-    let statistics = Int(begin * arguments.norm.compute.size)
+    let buffered = buffers.kernelRows(buffer, from: begin, arguments.norm)
     var staged = work
-    staged.x = buffers.kernelRows(buffer)
-    staged.y = staged.x
-    staged.mean = work.mean.map { $0 + statistics }
-    staged.rstd = work.rstd.map { $0 + statistics }
-    kernel(&staged, 0, end - begin)
-    buffers.scatter(buffer, into: arguments.y, begin, end, convert)
+    if !readsDirectly {
+      buffers.gather(arguments.x, begin, end, into: buffer, convert)
+      if arguments.addsToX { addToX(buffer, begin, end, thread: thread) }
+      staged.x = buffered
+    }
+    if !writesDirectly { staged.y = buffered }
+    kernel(&staged, begin, end)
+    if !writesDirectly { buffers.scatter(buffer, into: arguments.y, begin, end, convert) }
   }
 
   /// (x + x_bias) + residual, rounded to the dtype of x.

@@ -15,7 +15,7 @@ struct RowChunks {
   /// Of long rows, up to twice as many bytes.
   private static let manyTransposed: Int64 = 64
   private static let mostConverted: Int64 = 16
-  private static let bytesConverted: Int64 = 16 << 10
+  private static let bytesConverted: Int64 = 32 << 10
 
   /// - Parameter transposes: whether the elements of a column lie side by side, not those of a row. Then a chunk is
   ///   of one batch, and of enough rows for squares to be transposed and for memory to be read by more than a line,
@@ -78,7 +78,8 @@ struct RowBuffers {
 
   /// - Parameter rows: of a buffer.
   init(
-    cols: Int64, elementSize: Int64, rows: Int64 = 0, perThread: Int64 = 0, threads: Int64 = 0, shared: Int64
+    cols: Int64, elementSize: Int64, rows: Int64 = 0, perThread: Int64 = 0, threads: Int64 = 0,
+    shared: Int64
   ) throws(Failure) {
     self.cols = cols
     self.elementSize = elementSize
@@ -104,13 +105,16 @@ struct RowBuffers {
 
   /// Whether a thread has taken its buffers.
   private func flag(_ thread: Int64) -> UnsafeMutablePointer<Atomic<UInt32>> {
-    (memory + Int(bytes + thread * RowBuffers.lineSize)).assumingMemoryBound(to: Atomic<UInt32>.self)
+    (memory + Int(bytes + thread * RowBuffers.lineSize)).assumingMemoryBound(
+      to: Atomic<UInt32>.self)
   }
 
   /// The number of a thread whose buffers are not in use; of no more threads at a time than there are.
   func take() -> Int64 {
     var thread: Int64 = 0
-    while !flag(thread).pointee.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged {
+    while !flag(thread).pointee.compareExchange(expected: 0, desired: 1, ordering: .acquiring)
+      .exchanged
+    {
       thread = thread == threads - 1 ? 0 : thread + 1
     }
     return thread
@@ -126,9 +130,14 @@ struct RowBuffers {
     memory + Int((firstShared + index) * rowBytes)
   }
 
-  /// The rows of a buffer, for a kernel.
-  func kernelRows(_ buffer: UnsafeMutableRawPointer) -> ln_rows {
-    ln_rows(data: buffer, row_stride: rowBytes / elementSize, batch_stride: 0)
+  /// The rows of a buffer, for a kernel, which counts rows from the call's first; the buffer's first is row `begin`.
+  func kernelRows(
+    _ buffer: UnsafeMutableRawPointer, from begin: Int64, _ norm: NormArguments
+  ) -> ln_rows {
+    let stride = rowBytes / elementSize
+    return ln_rows(
+      data: moved(buffer, back: begin &* rowBytes), row_stride: stride,
+      batch_stride: norm.rows &* stride)
   }
 
   /// Converts an argument [cols] into a shared row; nil if it is absent.
@@ -222,6 +231,11 @@ struct RowBuffers {
   func free() { CShims.free(memory) }
 }
 
+/// Where the first of so many bytes would be if those before a pointer were before it.
+func moved(_ pointer: UnsafeMutableRawPointer, back bytes: Int64) -> UnsafeMutableRawPointer? {
+  UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: pointer) &- UInt(bitPattern: Int(bytes)))
+}
+
 /// Memory on a cache line of its own; nil if there is none.
 func allocate(_ bytes: Int64) -> UnsafeMutableRawPointer? {
   var memory: UnsafeMutableRawPointer?
@@ -231,6 +245,9 @@ func allocate(_ bytes: Int64) -> UnsafeMutableRawPointer? {
 extension Tensor {
   var pointer: UnsafeRawPointer? { UnsafeRawPointer(bitPattern: address) }
   var mutablePointer: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: address) }
+
+  /// Whether kernels of a compute type take its rows as they are.
+  func isReady(_ compute: DType) -> Bool { dtype == compute && hasContiguousRows }
 
   /// For a kernel, where the elements of a row lie side by side.
   var kernelRows: ln_rows {
