@@ -9,12 +9,12 @@ func add<C: ComputeScalar & Element>(
   let row = AddedRow<Row<C, C>>(
     x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
     residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
-    streamed: nil)
+    streamed: nil, Int(cols))
   row.store(Int(cols))
 }
 
 /// (x + bias) + residual, rounded to T. What is loaded is stored in `sum`, which may be where x or residual
-/// is: every element is loaded once.
+/// is: every element is loaded before any that comes after it is stored.
 struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   typealias T = X.Stored
   typealias Compute = T.Compute
@@ -25,6 +25,35 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   let sum: UnsafeMutablePointer<T>
   /// Where the sum goes past the caches as well, of a row of whole cache lines.
   let streamed: UnsafeMutablePointer<T>?
+  /// The vector that ends with the row, where that is not the last of whole ones. What it has in common with the one
+  /// before is stored twice, and read before either.
+  private let last: Compute.Vector
+
+  /// Of `count` elements.
+  @inline(__always) init(
+    x: X, bias: Row<T, Compute>?, residual: X?, sum: UnsafeMutablePointer<T>,
+    streamed: UnsafeMutablePointer<T>?, _ count: Int
+  ) {
+    self.x = x
+    self.bias = bias
+    self.residual = residual
+    self.sum = sum
+    self.streamed = streamed
+    let width = Compute.Vector.width
+    last =
+      count > width && Compute.Vector.whole(count) < count
+      ? Self.sum(x, bias, residual, at: count &- width) : Compute.Vector(repeating: Compute.zero)
+  }
+
+  @inline(__always)
+  private static func sum(
+    _ x: X, _ bias: Row<T, Compute>?, _ residual: X?, at index: Int
+  ) -> Compute.Vector {
+    var vector = x.load(index)
+    if let bias { vector = vector + bias.load(index) }
+    if let residual { vector = vector + residual.load(index) }
+    return vector
+  }
 
   /// Of `count` elements.
   @inline(never) func store(_ count: Int) {
@@ -38,14 +67,13 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
       _ = load(index)
       index &+= Self.width
     }
-    if wholeEnd < count { _ = loadTail(count &- wholeEnd, of: count) }
+    if wholeEnd < count {
+      _ = wholeEnd > 0 ? loadTail(count &- wholeEnd, of: count) : load(short: count)
+    }
   }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector {
-    var vector = x.load(index)
-    if let bias { vector = vector + bias.load(index) }
-    if let residual { vector = vector + residual.load(index) }
-    return Compute.storeAndRound(vector, to: sum + index)
+    Compute.storeAndRound(Self.sum(x, bias, residual, at: index), to: sum + index)
   }
 
   /// How far behind vectors are streamed: they have left for the cache.
@@ -58,17 +86,15 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     stream(sum + index, to: streamed + index &* size, bytes: 4 &* Self.width &* size)
   }
 
-  func load(short count: Int) -> Compute.Vector { loadTail(count, of: count) }
+  @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
+    Compute.storeAndRound(last, to: sum + (count &- Self.width))
+  }
 
-  func loadTail(_ tail: Int, of count: Int) -> Compute.Vector {
-    let begin = count &- tail
-    func load(_ row: Row<T, Compute>) -> Compute.Vector {
-      Row<T, Compute>(row.elements + begin).load(short: tail)
-    }
-    var vector = load(Row(x.elements))
-    if let bias { vector = vector + load(bias) }
-    if let residual { vector = vector + load(Row(residual.elements)) }
-    storeShort(vector, as: Compute.self, of: tail, to: sum + begin)
+  func load(short count: Int) -> Compute.Vector {
+    var vector = x.load(short: count)
+    if let bias { vector = vector + bias.load(short: count) }
+    if let residual { vector = vector + residual.load(short: count) }
+    storeShort(vector, as: Compute.self, of: count, to: sum)
     return Compute.rounded(vector, to: T.self)
   }
 }
@@ -106,7 +132,8 @@ func add<N: Norm, T: Element>(
   let isFar = T.isCoarse && work.pointee.is_far != 0
   let isFour = T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width
   let added = AddedRow<Row<T, T.Compute>>(
-    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed)
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed,
+    count)
   #if LAYERNORM_COMPACT
     reduce(N.self, added, into: sums, count)
   #else
@@ -121,7 +148,7 @@ func add<N: Norm, T: Element>(
           // Where the sums wait apart, what normalizes them asks for x.
           x: work.pointee.added.data == nil ? far(x, work.pointee.x) : FarRow(x, ahead: 0),
           bias: bias, residual: residual.map { far($0, work.pointee.residual) }, sum: sum,
-          streamed: streamed),
+          streamed: streamed, count),
         into: sums, count)
     } else if isFour {
       reduceFour(N.self, added, into: sums)
