@@ -102,6 +102,8 @@ def as_vector(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """`value` as a contiguous array of that shape: what the library has no strides for."""
     array = as_input(value, name)
     check_shape(array, name, shape)
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
     return np.require(array, requirements=["C", "A"])
 
 

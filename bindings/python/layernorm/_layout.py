@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from ctypes import addressof, c_int64
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._arrays import Array
+
+Steps: TypeAlias = tuple[int, ...]
+# batch, rows, cols, and strides of each array, or none.
+Geometry: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
 
 
 @dataclass
@@ -42,14 +47,67 @@ class Layout:
 def lay_out(inputs: dict[str, Array], outputs: dict[str, Array], axes: range) -> Layout:
     """Lays out arrays of one shape, of which `axes` are normalized together. An output that is
     added to is an input as well."""
-    inputs = {name: _axes_last(array, axes) for name, array in inputs.items()}
-    outputs = {name: _axes_last(array, axes) for name, array in outputs.items()}
+    arrays = inputs | outputs
+    found = _as_they_lie(arrays, axes)
+    if found is None:
+        inputs = {name: _axes_last(array, axes) for name, array in inputs.items()}
+        outputs = {name: _axes_last(array, axes) for name, array in outputs.items()}
+        arrays = _replaced(inputs, outputs, len(axes))
+        _refuse_overlap(inputs, outputs, arrays)
+        ndim = next(iter(arrays.values())).ndim
+        found = _as_they_lie(arrays, range(ndim - len(axes), ndim))
+        assert found is not None
+    batch, rows, cols, strides = found
+    named = dict(zip(arrays, strides, strict=True)) if strides else {}
+    return Layout(batch, rows, cols, arrays, named, outputs)
+
+
+def _as_they_lie(arrays: dict[str, Array], axes: range) -> Geometry | None:
+    """Sizes and strides; None where some array has to be replaced."""
+    if not all(array.flags.aligned for array in arrays.values()):
+        return None
+    shape = next(iter(arrays.values())).shape
+    steps = tuple((array.itemsize, array.strides) for array in arrays.values())
+    return _geometry(shape, axes.start, axes.stop, steps)
+
+
+@lru_cache(maxsize=1024)
+def _geometry(
+    shape: Steps, begin: int, end: int, arrays: tuple[tuple[int, Steps], ...]
+) -> Geometry | None:
+    def split(of_axes: Steps) -> tuple[Steps, Steps]:
+        return of_axes[:begin] + of_axes[end:], of_axes[begin:end]
+
+    lead, inner = split(shape)
+    steps = [split(strides) for _, strides in arrays]
+    if all(_are_contiguous(lead + inner, a + b, size) for (size, _), (a, b) in zip(arrays, steps)):
+        return 1, prod(lead), prod(inner), ()
+    merged = _merged(lead, [lead_steps for lead_steps, _ in steps])
+    cols = [_merged(inner, [inner_steps]) for _, inner_steps in steps]
+    if len(merged) > 2 or any(len(each) > 1 for each in cols):
+        return None
+    unused = (1, (0,) * len(steps))
+    (batch, batch_steps), (rows, row_steps) = [unused, unused, *merged][-2:]
+    strides = []
+    for (size, _), batch_step, row_step, each in zip(arrays, batch_steps, row_steps, cols):
+        col_step = each[0][1][0] if each else size
+        strides.append((c_int64 * 3)(batch_step // size, row_step // size, col_step // size))
+    return batch, rows, prod(inner), tuple(strides)
+
+
+def _are_contiguous(shape: Steps, steps: Steps, itemsize: int) -> bool:
+    for size, step in zip(reversed(shape), reversed(steps)):
+        if size != 1 and step != itemsize:
+            return 0 in shape
+        itemsize *= size
+    return True
+
+
+def _replaced(inputs: dict[str, Array], outputs: dict[str, Array], dims: int) -> dict[str, Array]:
+    """The arrays, contiguous ones in place of those that three strides cannot express."""
     arrays = inputs | outputs
     shape = next(iter(arrays.values())).shape
-    dims = len(axes)
     lead, inner = shape[:-dims], shape[-dims:]
-    if all(map(_is_contiguous, arrays.values())):
-        return Layout(1, prod(lead), prod(inner), arrays, {}, outputs)
     written_only = outputs.keys() - inputs.keys()
     taken = {
         name: array
@@ -62,18 +120,7 @@ def lay_out(inputs: dict[str, Array], outputs: dict[str, Array], axes: range) ->
     if len(_merged(lead, [array.strides[:-dims] for array in taken.values()])) > 2:
         # Two dimensions are enough for each of them, but not the same two for all.
         taken = {name: _contiguous(array, name in written_only) for name, array in arrays.items()}
-    _refuse_overlap(inputs, outputs, taken)
-
-    steps = [array.strides[:-dims] for array in taken.values()]
-    unused = (1, (0,) * len(taken))
-    (batch, batch_steps), (rows, row_steps) = [unused, unused, *_merged(lead, steps)][-2:]
-    strides = {}
-    for (name, array), batch_step, row_step in zip(taken.items(), batch_steps, row_steps):
-        cols_steps = _merged(inner, [array.strides[-dims:]])
-        col_step = cols_steps[0][1][0] if cols_steps else array.itemsize
-        in_bytes = (batch_step, row_step, col_step)
-        strides[name] = (c_int64 * 3)(*(step // array.itemsize for step in in_bytes))
-    return Layout(batch, rows, prod(inner), taken, strides, outputs)
+    return taken
 
 
 def _axes_last(array: Array, axes: range) -> Array:
@@ -82,12 +129,10 @@ def _axes_last(array: Array, axes: range) -> Array:
     return np.moveaxis(array, axes, range(-len(axes), 0))
 
 
-def _merged(
-    shape: tuple[int, ...], steps: Sequence[tuple[int, ...]]
-) -> list[tuple[int, tuple[int, ...]]]:
+def _merged(shape: Steps, steps: Sequence[Steps]) -> list[tuple[int, Steps]]:
     """The sizes and strides that are left when neighbouring dimensions through which every array
     steps as through one are made one."""
-    merged: list[tuple[int, tuple[int, ...]]] = []
+    merged: list[tuple[int, Steps]] = []
     if 0 in shape:
         return [(0, (0,) * len(steps))]
     for size, *inner in zip(shape, *steps):
