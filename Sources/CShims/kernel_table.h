@@ -25,7 +25,7 @@ typedef struct ln_forward_work {
   int32_t fetches;         /* lines of x are asked for shortly before they are read */
   int32_t fetches_later;   /* those of the next block, where a row is not read in order */
   int64_t stores_ahead;    /* of far rows: bytes before it is stored to, a line of y is asked for */
-  int32_t is_piped; /* rows are stored while others are read; none has fewer than 256 columns */
+  int32_t is_piped; /* rows are stored while others are read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   ln_rows x, residual, sum, y;
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else

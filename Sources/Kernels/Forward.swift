@@ -353,6 +353,7 @@ where A.Compute == T.Compute {
     }
 
     @inline(__always) func fetch(_ index: Int) { row.fetch(index) }
+    @inline(__always) func fetchOne(_ index: Int) { row.fetchOne(index) }
 
     @inline(__always) func load(_ index: Int) -> Compute.Vector {
       // Stores would wait for the last level before loads do.

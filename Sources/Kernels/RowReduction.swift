@@ -24,6 +24,8 @@ protocol RowReduction {
   func add(short count: Int, to sums: inout Sums)
   /// Asks for what follows some way after the columns index ..< index + 4 * width.
   func fetch(_ index: Int)
+  /// The same of one vector.
+  func fetchOne(_ index: Int)
   /// Whether later columns are asked for where columns are not read in order.
   var asksLater: Bool { get }
   /// Asks for the columns index ..< index + width, of a later row where this one has ended.
@@ -56,6 +58,7 @@ protocol BlockSums {
 
 extension RowReduction {
   @inline(__always) func fetch(_: Int) {}
+  @inline(__always) func fetchOne(_: Int) {}
   @inline(__always) var asksLater: Bool { false }
   @inline(__always) func fetchLater(_: Int) {}
 
@@ -126,6 +129,7 @@ extension RowReduction {
       index &+= 4 &* width
     }
     while index < end {
+      fetchOne(index)
       add(index, to: &a)
       (a, b, c, d) = (b, c, d, a)
       index &+= width

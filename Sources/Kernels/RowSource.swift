@@ -17,6 +17,8 @@ protocol RowSource {
   /// Comes before four vectors are read, `fetchDistance` before where they are: asks for the elements
   /// index ..< index + 4 * width, which may be past the end of the row.
   func fetch(_ index: Int)
+  /// The same of one vector.
+  func fetchOne(_ index: Int)
   /// How many elements later than what is read they are best asked for.
   static var fetchDistance: Int { get }
   /// Whether it is worth an instruction to ask for a line that is needed later.
@@ -27,6 +29,7 @@ protocol RowSource {
 
 extension RowSource {
   @inline(__always) func fetch(_: Int) {}
+  @inline(__always) func fetchOne(_: Int) {}
   @inline(__always) static var fetchDistance: Int { 12 &* width }
   @inline(__always) static var fetchesLater: Bool { false }
   @inline(__always) func fetchLater(_: Int) {}
@@ -69,6 +72,7 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
       ln_prefetch_near(elements + (index &+ line &* elementsPerLine))
     }
   }
+  @inline(__always) func fetchOne(_ index: Int) { ln_prefetch_near(elements + index) }
   @inline(__always) static var fetchDistance: Int { T.isCoarse ? 1024 : 12 &* width }
   // Of 16 bits there is more to compute for each line.
   @inline(__always) static var fetchesLater: Bool { !T.isCoarse }

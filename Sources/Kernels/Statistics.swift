@@ -273,6 +273,10 @@ where D.Compute == S.Compute {
     guard fetches else { return }
     row.fetch(index &+ S.fetchDistance)
   }
+  @inline(__always) func fetchOne(_ index: Int) {
+    guard fetches else { return }
+    row.fetchOne(index &+ S.fetchDistance)
+  }
   @inline(__always) var asksLater: Bool { S.fetchesLater && fetchesLater }
   @inline(__always) func fetchLater(_ index: Int) { row.fetchLater(index) }
 

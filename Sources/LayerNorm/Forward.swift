@@ -50,7 +50,10 @@ struct ForwardPlan {
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
       bytes_per_group: isBeyondNear ? 0 : machine.bytesPerGroup,
-      has_pairs: machine.hasPairs(areOfVectors: y.hasRowsOfVectors, isBeyondNear: isBeyondNear)
+      // Of short rows of 16 bits the operations are what takes time wherever they are.
+      has_pairs: machine.hasPairs(
+        areOfVectors: y.hasRowsOfVectors,
+        isBeyondNear: isBeyondNear && (y.dtype.size > 2 || norm.cols >= ForwardPlan.leastPiped))
         ? 1 : 0,
       centers: norm.centers ? 1 : 0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
@@ -180,18 +183,22 @@ struct ForwardPlan {
 
   private static let smallestAdded: Int64 = 16 << 10
 
+  /// Rows of 16 bits that are shorter are not stored while others are read.
+  private static let leastPiped: Int64 = 256
+
   /// Whether rows are stored while others are read: where the second level does not hold a call, and the last is far.
-  /// float32 of up to 2048 columns, 16 bits of y up to three times as large as what is far.
+  /// float32 of 96 to 2048 columns, 16 bits of y up to three times as large as what is far.
   private static func isPiped(
     _ arguments: ForwardArguments, _ machine: Caches, isBeyondNear: Bool, streams: Bool
   ) -> Bool {
-    guard isBeyondNear, !machine.isLastNear, !arguments.addsToX, arguments.norm.compute == .f32,
-      arguments.norm.cols >= 256
+    guard isBeyondNear, !machine.isLastNear, !arguments.addsToX, arguments.norm.compute == .f32
     else { return false }
     let size = arguments.y.dtype.size
+    let cols = arguments.norm.cols
     return
       (size == 2
-      ? !machine.isFar(arguments.norm.elements / 3, of: size) : arguments.norm.cols <= 2048)
+      ? cols >= leastPiped && !machine.isFar(arguments.norm.elements / 3, of: size)
+      : (96...2048).contains(cols))
       && (!streams || arguments.y.hasRowsOfVectors)
   }
 
