@@ -60,7 +60,8 @@ static const shape backward_shapes[] = {
     {0, 0, false},
 };
 
-/* Large enough for what depends on the caches: from 2 MiB in all on a row may be stored while the next is read,
+/* Large enough for what depends on the caches: from 2 MiB in all on a row, of 96 columns or more, may be stored while
+ * the next is read,
  * from 16 or 24 MiB in all on later rows may be asked for, from 6 or 16 MiB of output, or 18 to 40 MiB in all, on
  * stores may bypass the caches, in some on one thread alone, with rows of whole vectors or lines and others. Where the
  * last level is small, all of them do. */
@@ -81,6 +82,13 @@ static const struct {
     {"layer_forward", LAYERNORM_BF16, 1030, 515, 0, 3e37},
     {"rms_forward", LAYERNORM_F16, 1030, 515, 0, 1},
     {"rms_forward", LAYERNORM_BF16, 2000, 272, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 2900, 95, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 2900, 96, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 2500, 112, 0, 3e37},
+    {"rms_forward", LAYERNORM_F32, 2900, 97, 0, 1},
+    {"layer_forward", LAYERNORM_BF16, 5700, 96, 0, 1},
+    {"layer_forward", LAYERNORM_F16, 5000, 112, 10, 1},
+    {"layer_forward", LAYERNORM_F32, 150, 3000, 0, 1},
     {"layer_forward", LAYERNORM_F32, 4100, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 4600, 1024, 0, 1},
     {"layer_forward", LAYERNORM_F32, 82000, 64, 0, 1},
