@@ -30,11 +30,11 @@ struct ForwardPlan {
       && (arguments.sum?.hasContiguousRows ?? true)
     let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
     let direct = contiguous ? ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) : nil
-    let bytesOfRow = norm.cols * tensors * y.dtype.timeOfByte
+    let bytesOfRow = norm.cols &* tensors &* y.dtype.timeOfByte
     chunks = direct == nil ? try RowChunks(norm, transposes: !contiguous) : nil
     partition =
       if let chunks {
-        try Partition(chunks.count, bytes: chunks.rows * bytesOfRow)
+        try Partition(chunks.count, bytes: chunks.rows &* bytesOfRow)
       } else {
         try Partition(norm.allRows, bytes: bytesOfRow)
       }
