@@ -54,6 +54,9 @@ static void sizes(void) {
           a.cols = (int64_t)1 << 21);
   REFUSED(SIZE, any, "", a.batch = (int64_t)1 << 62, a.rows = (int64_t)1 << 62, a.cols = 0);
   REFUSED(SIZE, any, "", a.rows = INT64_MAX, a.cols = 0);
+  /* The addresses are in order, but nobody has the memory for buffers of such rows. */
+  REFUSED(OUT_OF_MEMORY, "cols", "memory", a.rows = 1, a.cols = (int64_t)1 << 59,
+          a.x_strides = strides(0, 0, 0), a.y = part(PARTS - 1), a.weight = NULL, a.bias = NULL);
   ACCEPTED(a.rows = 0, a.cols = INT64_MAX);
   ACCEPTED(a.rows = 0, a.cols = 0);
 }
