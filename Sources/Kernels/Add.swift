@@ -9,13 +9,13 @@ func add<C: ComputeScalar & Element>(
   let row = AddedRow<Row<C, C>>(
     x: Row(x.unsafelyUnwrapped.assumingMemoryBound(to: C.self)), bias: Row(raw: bias),
     residual: Row(raw: residual), sum: sum.unsafelyUnwrapped.assumingMemoryBound(to: C.self),
-    streamed: nil, Int(cols))
+    streamed: nil)
   row.store(Int(cols))
 }
 
 /// (x + bias) + residual, rounded to T. What is loaded is stored in `sum`, which may be where x or residual
 /// is: every element is loaded before any that comes after it is stored.
-struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
+struct AddedRow<X: StoredRow> where X.Compute == X.Stored.Compute {
   typealias T = X.Stored
   typealias Compute = T.Compute
 
@@ -25,55 +25,42 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
   let sum: UnsafeMutablePointer<T>
   /// Where the sum goes past the caches as well, of a row of whole cache lines.
   let streamed: UnsafeMutablePointer<T>?
-  /// The vector that ends with the row, where that is not the last of whole ones. What it has in common with the one
-  /// before is stored twice, and read before either.
-  private let last: Compute.Vector
+
+  @inline(__always) fileprivate static var width: Int { Compute.Vector.width }
 
   /// Of `count` elements.
-  @inline(__always) init(
-    x: X, bias: Row<T, Compute>?, residual: X?, sum: UnsafeMutablePointer<T>,
-    streamed: UnsafeMutablePointer<T>?, _ count: Int
-  ) {
-    self.x = x
-    self.bias = bias
-    self.residual = residual
-    self.sum = sum
-    self.streamed = streamed
-    let width = Compute.Vector.width
-    last =
-      count > width && Compute.Vector.whole(count) < count
-      ? Self.sum(x, bias, residual, at: count &- width) : Compute.Vector(repeating: Compute.zero)
+  @inline(never) func store(_ count: Int) {
+    ln_align_stack()
+    let wholeEnd = Compute.Vector.whole(count)
+    let last = last(of: count)
+    var index = 0
+    while index < wholeEnd {
+      #if !LAYERNORM_COMPACT
+        if index & (4 &* Self.width &- 1) == 0 { fetch(index &+ Self.fetchDistance) }
+      #endif
+      Compute.store(add(index), to: sum + index)
+      index &+= Self.width
+    }
+    guard wholeEnd < count else { return }
+    if wholeEnd > 0 {
+      Compute.store(last, to: sum + (count &- Self.width))
+    } else {
+      _ = store(short: count)
+    }
   }
 
-  @inline(__always)
-  private static func sum(
-    _ x: X, _ bias: Row<T, Compute>?, _ residual: X?, at index: Int
-  ) -> Compute.Vector {
+  @inline(__always) fileprivate func add(_ index: Int) -> Compute.Vector {
     var vector = x.load(index)
     if let bias { vector = vector + bias.load(index) }
     if let residual { vector = vector + residual.load(index) }
     return vector
   }
 
-  /// Of `count` elements.
-  @inline(never) func store(_ count: Int) {
-    ln_align_stack()
-    let wholeEnd = Compute.Vector.whole(count)
-    var index = 0
-    while index < wholeEnd {
-      #if !LAYERNORM_COMPACT
-        if index & (4 &* Self.width &- 1) == 0 { fetch(index &+ Self.fetchDistance) }
-      #endif
-      _ = load(index)
-      index &+= Self.width
-    }
-    if wholeEnd < count {
-      _ = wholeEnd > 0 ? loadTail(count &- wholeEnd, of: count) : load(short: count)
-    }
-  }
-
-  @inline(__always) func load(_ index: Int) -> Compute.Vector {
-    Compute.storeAndRound(Self.sum(x, bias, residual, at: index), to: sum + index)
+  /// The vector that ends with the row, where that is not the last of whole ones: what it has in common with the one
+  /// before is stored twice, and read before either.
+  @inline(__always) fileprivate func last(of count: Int) -> Compute.Vector {
+    count > Self.width && Compute.Vector.whole(count) < count
+      ? add(count &- Self.width) : Compute.Vector(repeating: Compute.zero)
   }
 
   /// How far behind vectors are streamed: they have left for the cache.
@@ -86,17 +73,40 @@ struct AddedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
     stream(sum + index, to: streamed + index &* size, bytes: 4 &* Self.width &* size)
   }
 
-  @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
-    Compute.storeAndRound(last, to: sum + (count &- Self.width))
-  }
-
-  func load(short count: Int) -> Compute.Vector {
+  /// A row that is shorter than a vector.
+  fileprivate func store(short count: Int) -> Compute.Vector {
     var vector = x.load(short: count)
     if let bias { vector = vector + bias.load(short: count) }
     if let residual { vector = vector + residual.load(short: count) }
     storeShort(vector, as: Compute.self, of: count, to: sum)
     return Compute.rounded(vector, to: T.self)
   }
+}
+
+/// The same row, stored as it is read.
+private struct SummedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Compute {
+  typealias Compute = X.Compute
+
+  private let row: AddedRow<X>
+  /// Not part of what is stored in a loop of its own: where registers are few, that was a third slower.
+  private let last: Compute.Vector
+
+  /// Of `count` elements.
+  @inline(__always) init(_ row: AddedRow<X>, _ count: Int) {
+    self.row = row
+    last = row.last(of: count)
+  }
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector {
+    Compute.storeAndRound(row.add(index), to: row.sum + index)
+  }
+  @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
+    Compute.storeAndRound(last, to: row.sum + (count &- Self.width))
+  }
+  func load(short count: Int) -> Compute.Vector { row.store(short: count) }
+
+  @inline(__always) static var fetchDistance: Int { AddedRow<X>.fetchDistance }
+  @inline(__always) func fetch(_ index: Int) { row.fetch(index) }
 }
 
 /// Whole cache lines: those that are stored in halves take longer.
@@ -132,8 +142,7 @@ func add<N: Norm, T: Element>(
   let isFar = T.isCoarse && work.pointee.is_far != 0
   let isFour = T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width
   let added = AddedRow<Row<T, T.Compute>>(
-    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed,
-    count)
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed)
   #if LAYERNORM_COMPACT
     reduce(N.self, added, into: sums, count)
   #else
@@ -148,10 +157,10 @@ func add<N: Norm, T: Element>(
           // Where the sums wait apart, what normalizes them asks for x.
           x: work.pointee.added.data == nil ? far(x, work.pointee.x) : FarRow(x, ahead: 0),
           bias: bias, residual: residual.map { far($0, work.pointee.residual) }, sum: sum,
-          streamed: streamed, count),
+          streamed: streamed),
         into: sums, count)
     } else if isFour {
-      reduceFour(N.self, added, into: sums)
+      reduceFour(N.self, SummedRow(added, count), into: sums)
     } else {
       reduce(N.self, added, into: sums, count)
     }
@@ -174,7 +183,9 @@ private func reduce<N: Norm, S: StoredRow>(
 ) {
   #if !LAYERNORM_COMPACT
     if S.Compute.hasShortRows && registersHold(accumulatorsOf: N.sums) {
-      reduce(NormOfSums<N>.self, added, around: NoShift(), count: count, fetches: true, into: sums)
+      reduce(
+        NormOfSums<N>.self, SummedRow(added, count), around: NoShift(), count: count, fetches: true,
+        into: sums)
       return
     }
   #endif
