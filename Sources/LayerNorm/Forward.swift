@@ -274,8 +274,8 @@ struct ForwardStaging {
     convert = norm.compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     add = norm.compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
     buffers = try RowBuffers(
-      cols: norm.cols, elementSize: norm.compute.size, rows: chunks.most, perThread: 2,
-      threads: threads, shared: 3)
+      cols: norm.cols, elementSize: norm.compute.size, rows: chunks.most,
+      perThread: arguments.addsToX ? 2 : 1, threads: threads, shared: 3)
     readsDirectly = !arguments.addsToX && arguments.x.isReady(norm.compute)
     writesDirectly = arguments.y.isReady(norm.compute)
     if arguments.weight != nil {

@@ -21,7 +21,7 @@ struct RowChunks {
   ///   of one batch, and of enough rows for squares to be transposed and for memory to be read by more than a line,
   ///   unless that leaves threads without work.
   init(_ norm: NormArguments, transposes: Bool) throws(Failure) {
-    let rowBytes = max(RowBuffers.bytes(of: norm.cols, norm.compute.size) ?? .max, 1)
+    let rowBytes = RowBuffers.bytes(of: norm.cols, norm.compute.size) ?? .max
     let square = RowBuffers.lineSize / norm.compute.size
     guard transposes && norm.rows >= square else {
       rows = min(max(RowChunks.bytesConverted / rowBytes, 1), RowChunks.mostConverted)
