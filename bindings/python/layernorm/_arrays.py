@@ -90,10 +90,19 @@ def check_dtype(array: Array, name: str, dtype: np.dtype[Any], whose: str) -> No
         raise TypeError(f"{name} has dtype {array.dtype}; it must be that of {whose}, {dtype}")
 
 
+def is_contiguous(array: Array) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned
+
+
+def contiguous(array: Array) -> Array:
+    """`array`, or a contiguous copy of it."""
+    return array if is_contiguous(array) else np.require(array, requirements=["C", "A"])
+
+
 def as_output_vector(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """As as_output(), of what the library has no strides for."""
     array = as_output(value, name, shape)
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    if not is_contiguous(array):
         raise ValueError(f"{name} must be contiguous and aligned")
     return array
 
@@ -102,9 +111,7 @@ def as_vector(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """`value` as a contiguous array of that shape: what the library has no strides for."""
     array = as_input(value, name)
     check_shape(array, name, shape)
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.require(array, requirements=["C", "A"])
+    return contiguous(array)
 
 
 def as_params(

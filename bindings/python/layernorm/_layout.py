@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._arrays import Array
+from ._arrays import Array, contiguous, is_contiguous
 
 Steps: TypeAlias = tuple[int, ...]
 # batch, rows, cols, and strides of each array, or none.
@@ -144,16 +144,10 @@ def _merged(shape: Steps, steps: Sequence[Steps]) -> list[tuple[int, Steps]]:
     return merged
 
 
-def _is_contiguous(array: Array) -> bool:
-    return array.flags.c_contiguous and array.flags.aligned
-
-
 def _contiguous(array: Array, written_only: bool) -> Array:
-    if _is_contiguous(array):
-        return array
-    if written_only:
+    if written_only and not is_contiguous(array):
         return np.empty(array.shape, array.dtype)
-    return np.require(array, requirements=["C", "A"])
+    return contiguous(array)
 
 
 def _refuse_overlap(
