@@ -34,6 +34,8 @@ typedef struct ln_forward_work {
   int64_t added_bytes; /* at least those of a row */
   const void *weight;  /* NULL: ones */
   const void *bias;    /* NULL: zeros */
+  /* The same as ln_split_kernel makes of them, for rows of bfloat16 and parameters of float32, or NULL. */
+  const void *split_weight, *split_bias;
   const void *x_bias;  /* NULL: zeros */
   void *mean;          /* NULL: not wanted */
   void *rstd;          /* NULL: not wanted */
@@ -62,6 +64,7 @@ typedef struct ln_backward_work {
   int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
   ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
   const void *weight;      /* in the compute type, any offset added */
+  const void *split_weight; /* what ln_split_kernel makes of it, of rows of bfloat16, or NULL */
   const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
 } ln_backward_work;
@@ -86,6 +89,9 @@ typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes
 /* (x + bias) + residual of `cols` elements into sum, which may be either; NULL: zeros. */
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
                               void *sum);
+
+/* Parameters [cols] in the order that rows of bfloat16 are computed in: of each whole 32 the even ones, then the odd ones. */
+typedef void (*ln_split_kernel)(int64_t cols, const void *parameters, void *split);
 
 /* Multiplies `cols` elements of a gradient by scale + slope * normalized; and what follows them in their
  * last 64 bytes, which both rows have as memory. */
@@ -145,6 +151,7 @@ typedef struct ln_kernel_table {
   ln_join_kernel join_f32, join_f64;
   ln_add_kernel add_f32, add_f64;
   ln_ada_kernel ada_f32, ada_f64;
+  ln_split_kernel split_f32; /* NULL where rows of bfloat16 are computed in order */
   ln_cell_kernels cell_f32, cell_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */
   ln_convert_kernels convert_f64; /* between each dtype and float64 */

@@ -70,6 +70,10 @@ LN_INLINE void ln_stream_double8(void *p, ln_double8 v) {
 LN_INLINE void ln_stream_ushort16(void *p, ln_ushort16 v) {
   __builtin_nontemporal_store(v, (ln_ushort16 *)p);
 }
+LN_INLINE void ln_stream_halves16(void *p, ln_float16 v) {
+  __builtin_nontemporal_store(v.lo, (ln_float8 *)p);
+  __builtin_nontemporal_store(v.hi, (ln_float8 *)p + 1);
+}
 LN_INLINE void ln_stream_fence(void) {
 #if defined(__x86_64__)
   _mm_sfence();
@@ -102,6 +106,21 @@ LN_INLINE ln_double8 ln_interleave_low8(ln_double8 a, ln_double8 b) {
 }
 LN_INLINE ln_double8 ln_interleave_high8(ln_double8 a, ln_double8 b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+/* The even and the odd lanes of both. */
+LN_INLINE ln_float16 ln_even16(ln_float16 a, ln_float16 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+LN_INLINE ln_float16 ln_odd16(ln_float16 a, ln_float16 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+LN_INLINE ln_double8 ln_even8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+LN_INLINE ln_double8 ln_odd8(ln_double8 a, ln_double8 b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
 LN_INLINE ln_float16 ln_negated16(ln_float16 v) { return -v; }
@@ -315,6 +334,37 @@ LN_INLINE ln_ushort16 ln_to_bf16(ln_float16 f, bool short_nan) {
 #else
   return __builtin_convertvector(u >> 16, ln_ushort16);
 #endif
+}
+
+/* Whether rows of bfloat16 are computed 32 columns at a time, the even ones and the odd ones: so that neither reading nor
+ * writing moves elements from lane to lane. */
+#if defined(__AVX512BW__)
+#define LN_SPLITS_BF16 1
+#else
+#define LN_SPLITS_BF16 0
+#endif
+
+/* 32 elements in memory, and of them the even ones, and the odd ones. */
+LN_INLINE ln_uint16 ln_load_pairs(const void *p) {
+  ln_uint16 pairs;
+  memcpy(&pairs, p, sizeof pairs);
+#if defined(__AVX512F__)
+  /* Loaded once: where lines are straddled, that is what takes time. */
+  __asm__("" : "+v"(pairs));
+#endif
+  return pairs;
+}
+LN_INLINE ln_float16 ln_even_bf16(ln_uint16 pairs) { return (ln_float16)(pairs << 16); }
+LN_INLINE ln_float16 ln_odd_bf16(ln_uint16 pairs) { return (ln_float16)(pairs & 0xffff0000); }
+/* The other way round. */
+LN_INLINE ln_float16 ln_pack_bf16(ln_float16 even, ln_float16 odd, bool short_nan) {
+  return (ln_float16)(ln_round_upper_halves(even, short_nan) >> 16 |
+                      (ln_round_upper_halves(odd, short_nan) & 0xffff0000));
+}
+
+/* The same of elements that have been rounded. */
+LN_INLINE ln_float16 ln_join_bf16(ln_float16 even, ln_float16 odd) {
+  return (ln_float16)((ln_uint16)even >> 16 | (ln_uint16)odd);
 }
 
 /* What ln_from_bf16 makes of what ln_to_bf16 gives, of a short NaN. */

@@ -56,6 +56,19 @@ struct AddedRow<X: StoredRow> where X.Compute == X.Stored.Compute {
     return vector
   }
 
+  @inline(__always) fileprivate func addTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    var two = x.loadTwo(index)
+    if let bias {
+      let bias = bias.loadTwo(index)
+      two = (two.0 + bias.0, two.1 + bias.1)
+    }
+    if let residual {
+      let residual = residual.loadTwo(index)
+      two = (two.0 + residual.0, two.1 + residual.1)
+    }
+    return two
+  }
+
   /// The vector that ends with the row, where that is not the last of whole ones: what it has in common with the one
   /// before is stored twice, and read before either.
   @inline(__always) fileprivate func last(of count: Int) -> Compute.Vector {
@@ -99,6 +112,11 @@ private struct SummedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Co
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector {
     Compute.storeAndRound(row.add(index), to: row.sum + index)
+  }
+  @inline(__always) static var splits: Bool { X.splits }
+  @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    guard Self.splits else { return (load(index), load(index &+ Self.width)) }
+    return Compute.storeAndRoundTwo(row.addTwo(index), to: row.sum + index)
   }
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
     Compute.storeAndRound(last, to: row.sum + (count &- Self.width))

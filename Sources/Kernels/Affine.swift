@@ -9,7 +9,13 @@ protocol Affine {
   /// Whether y of a row of numbers, if it is a NaN, is one with a lower half of zero: the default one, or that of a weight
   /// or bias of 16 bits. (See `mayHaveLongNaN`.)
   static var nanIsShort: Bool { get }
+  /// Whether two vectors of weight and bias are split as they are read.
+  static var splits: Bool { get }
   func terms(at index: Int) -> AffineTerms<Compute>
+  /// Those of the even ones and of the odd ones of two vectors of columns.
+  ///
+  /// - Parameter isLast: of those that end with the row, and need not begin where two vectors do.
+  func splitTerms(at index: Int, isLast: Bool) -> (AffineTerms<Compute>, AffineTerms<Compute>)
   func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector
   /// Of the columns index ..< index + width.
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector
@@ -26,6 +32,17 @@ struct AffineTerms<Compute: ComputeScalar> {
 extension Affine {
   @inline(__always) static var isRare: Bool { false }
   @inline(__always) static var nanIsShort: Bool { false }
+  @inline(__always) static var splits: Bool { false }
+
+  @inline(__always)
+  func splitTerms(at index: Int, isLast _: Bool) -> (AffineTerms<Compute>, AffineTerms<Compute>) {
+    let (first, second) = (terms(at: index), terms(at: index &+ Compute.Vector.width))
+    let weight = Compute.Vector.split(first.weight, second.weight)
+    let bias = Compute.Vector.split(first.bias, second.bias)
+    return (
+      AffineTerms(weight: weight.0, bias: bias.0), AffineTerms(weight: weight.1, bias: bias.1)
+    )
+  }
 
   @inline(__always)
   func apply(_ normalized: Compute.Vector, at index: Int) -> Compute.Vector {
@@ -33,13 +50,66 @@ extension Affine {
   }
 }
 
+/// A weight or bias.
+struct Parameter<P: Element, Compute: ComputeScalar>: RowSource {
+  let row: Row<P, Compute>
+  /// Beside rows that are split, and unless its own elements are as they are read: each whole two vectors as the even
+  /// elements and the odd ones.
+  private let split: UnsafeRawPointer
+
+  /// nil for NULL.
+  @inline(__always) init?(raw: UnsafeRawPointer?, split: UnsafeRawPointer?) {
+    guard let raw else { return nil }
+    row = Row(raw.assumingMemoryBound(to: P.self))
+    self.split = split ?? raw
+  }
+
+  @inline(__always) func load(_ index: Int) -> Compute.Vector { row.load(index) }
+  @inline(__always) func load(short count: Int) -> Compute.Vector { row.load(short: count) }
+
+  /// Of whole two vectors from the first column on.
+  @inline(__always) func loadSplit(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    if Row<P, Compute>.splits { return row.loadTwo(index) }
+    let two = split + index &* MemoryLayout<P>.stride
+    return (
+      two.loadUnaligned(as: Compute.Vector.self),
+      two.loadUnaligned(fromByteOffset: 64, as: Compute.Vector.self)
+    )
+  }
+}
+
+/// Splits each whole two vectors of parameters.
+@inline(__always)
+func split<C: ComputeScalar & Element>(
+  _: C.Type, _ cols: Int64, _ parameters: UnsafeRawPointer?, _ split: UnsafeMutableRawPointer?
+) {
+  let parameters = Row<C, C>(
+    parameters.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
+  let split = split.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
+  let width = 2 &* C.Vector.width
+  var index = 0
+  while index &+ width <= Int(cols) {
+    let two = parameters.loadTwo(index)
+    let (even, odd) = C.Vector.split(two.0, two.1)
+    C.store(even, to: split + index)
+    C.store(odd, to: split + (index &+ C.Vector.width))
+    index &+= width
+  }
+}
+
 struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
   @inline(__always) static var nanIsShort: Bool { true }
+  @inline(__always) static var splits: Bool { Row<P, Compute>.splits }
 
-  let weight: Row<P, Compute>
+  let weight: Parameter<P, Compute>
 
   @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
     AffineTerms(weight: weight.load(index))
+  }
+  @inline(__always)
+  func splitTerms(at index: Int, isLast: Bool) -> (AffineTerms<Compute>, AffineTerms<Compute>) {
+    let weight = isLast ? weight.row.loadSplit(index) : weight.loadSplit(index)
+    return (AffineTerms(weight: weight.0), AffineTerms(weight: weight.1))
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {
@@ -53,12 +123,21 @@ struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {
 
 struct WeightAndBias<P: Element, Compute: ComputeScalar>: Affine {
   @inline(__always) static var nanIsShort: Bool { true }
+  @inline(__always) static var splits: Bool { Row<P, Compute>.splits }
 
-  let weight: Row<P, Compute>
-  let bias: Row<P, Compute>
+  let weight: Parameter<P, Compute>
+  let bias: Parameter<P, Compute>
 
   @inline(__always) func terms(at index: Int) -> AffineTerms<Compute> {
     AffineTerms(weight: weight.load(index), bias: bias.load(index))
+  }
+  @inline(__always)
+  func splitTerms(at index: Int, isLast: Bool) -> (AffineTerms<Compute>, AffineTerms<Compute>) {
+    let weight = isLast ? weight.row.loadSplit(index) : weight.loadSplit(index)
+    let bias = isLast ? bias.row.loadSplit(index) : bias.loadSplit(index)
+    return (
+      AffineTerms(weight: weight.0, bias: bias.0), AffineTerms(weight: weight.1, bias: bias.1)
+    )
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, _ terms: AffineTerms<Compute>) -> Compute.Vector {

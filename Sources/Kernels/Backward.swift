@@ -16,7 +16,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   typealias C = T.Compute
 
   let work: UnsafePointer<ln_backward_work>
-  let weight: Row<C, C>
+  let weight: Parameter<C, C>
   let count: Int
   private let reciprocalCount: C.Wide
   /// For 16-bit rows: what some give to dweight and dbias is added up in the compute type before it goes on in
@@ -32,7 +32,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   ) {
     self.work = work
     self.before = before
-    weight = Row(work.pointee.weight.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
+    weight =
+      Parameter(raw: work.pointee.weight, split: work.pointee.split_weight).unsafelyUnwrapped
     let count = Int(work.pointee.cols)
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
@@ -82,8 +83,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         run(begin, end, size: size, group)
       }
     }
+    if T.splits { sums?.bringInOrder(splitColumns) }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
+
+  /// Of how many of the first columns a row is split, and so are sums over some rows.
+  private var splitColumns: Int { T.splits ? count & (0 &- 2 &* C.Vector.width) : 0 }
 
   /// What is known of a group of rows: their sums, and for each chain what they come to.
   private struct Group {
@@ -104,6 +109,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
           run(tensors, row, rows: count, group)
           row &+= count
           if let sums, leftToJoin(before &+ first &- begin &+ row) == coarseRows {
+            if T.splits { sums.bringInOrder(splitColumns) }
             sums.joinCoarse()
           }
         }
@@ -316,10 +322,10 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   @inline(never) private func finish(_ four: Four, ahead: Int) {
     let width = C.Vector.width
     let wholeEnd = C.Vector.whole(count)
-    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 8) { dx in
+    withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 12) { dx in
       let dx = dx.baseAddress.unsafelyUnwrapped
       // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
-      let last = dx + 4
+      let last = dx + 8
       if wholeEnd < count { findTerms(four, wholeEnd, isLast: true, dx: last) }
       var column = 0
       #if !LAYERNORM_COMPACT
@@ -327,17 +333,23 @@ struct BackwardRows<T: Element> where T.Compute: Element {
           four.tensors.pointee.dx != nil
         {
           finishUsual(four, sums, ahead: ahead)
-          column = wholeEnd
+          column = T.splits ? splitColumns : wholeEnd
         }
       #endif
       while column < wholeEnd {
-        findTerms(four, column, isLast: false, dx: dx)
+        let isSplit = column < splitColumns
+        findTerms(four, column, isLast: false, isSplit: isSplit, dx: dx)
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
           if let into = four.tensors.pointee.dx?[four.first &+ row] {
-            C.store(dx[row], to: into + column)
+            if T.splits && isSplit {
+              ReadyColumns<T, C>((dx[row], dx[row &+ 4]), nanIsShort: false)
+                .store(to: into + column, streams: false)
+            } else {
+              C.store(dx[row], to: into + column)
+            }
           }
         }
-        column &+= width
+        column &+= isSplit ? 2 &* width : width
       }
       guard wholeEnd < count else { return }
       for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
@@ -350,38 +362,49 @@ struct BackwardRows<T: Element> where T.Compute: Element {
 
   /// A vector of columns of the good rows: adds to their entry of the sums, and gives dx.
   ///
-  /// - Parameter isLast: the vector that ends with the rows.
+  /// - Parameters:
+  ///   - isLast: the vector that ends with the rows.
+  ///   - isSplit: two vectors, the even columns and the odd ones; those of dx are four apart.
   @inline(never)
   private func findTerms(
-    _ four: Four, _ column: Int, isLast: Bool, dx: UnsafeMutablePointer<C.Vector>
+    _ four: Four, _ column: Int, isLast: Bool, isSplit: Bool = false,
+    dx: UnsafeMutablePointer<C.Vector>
   ) {
     ln_align_stack()
-    let weight = isLast ? weight.loadLast(of: count) : weight.load(column)
-    for index in 0..<4 where four.isGood >> UInt32(index) & 1 != 0 {
-      let row = four.first &+ index
-      let tensors = four.tensors.pointee
-      let dy = load(tensors.dy[row], column, isLast: isLast)
-      let terms = four.gradient(index).terms(
-        load(tensors.x[row], column, isLast: isLast), dy, weight: weight,
-        isCoarse: isCoarse && !isLast)
-      if let sums {
-        if isCoarse {
-          var ofRow = CoarseSums(sums, at: column)
-          ofRow.add(dy, terms.normalized)
-          ofRow.store(to: sums, at: column)
-        } else {
-          sums.dweight(at: column).pointee.add(dy, times: terms.normalized)
-          sums.dbias(at: column).pointee.add(dy)
+    for half in 0..<(T.splits && isSplit ? 2 : 1) {
+      @inline(__always) func load<S: RowSource>(_ row: S) -> C.Vector where S.Compute == C {
+        if T.splits && isSplit {
+          let two = row.loadSplit(column)
+          return half == 0 ? two.0 : two.1
         }
+        return isLast ? row.loadLast(of: count) : row.load(column)
       }
-      dx[index] =
-        adds ? add(to: terms.dx, tensors, row, column, isLast: isLast) : terms.dx
+      let entry = column &+ half &* C.Vector.width
+      let weight = load(weight)
+      for index in 0..<4 where four.isGood >> UInt32(index) & 1 != 0 {
+        let row = four.first &+ index
+        let tensors = four.tensors.pointee
+        let dy = load(Row<T, C>(tensors.dy[row]))
+        let terms = four.gradient(index).terms(
+          load(Row<T, C>(tensors.x[row])), dy, weight: weight, isCoarse: isCoarse && !isLast)
+        if let sums {
+          if isCoarse {
+            var ofRow = CoarseSums(sums, at: entry)
+            ofRow.add(dy, terms.normalized)
+            ofRow.store(to: sums, at: entry)
+          } else {
+            sums.dweight(at: entry).pointee.add(dy, times: terms.normalized)
+            sums.dbias(at: entry).pointee.add(dy)
+          }
+        }
+        var sum = terms.dx
+        if let dsum = tensors.dsum?[row] { sum = sum + load(Row<T, C>(dsum)) }
+        if work.pointee.accumulates_dx != 0, let old = tensors.dx?[row] {
+          sum = sum + load(Row<T, C>(UnsafePointer(old)))
+        }
+        dx[index &+ 4 &* half] = sum
+      }
     }
-  }
-
-  @inline(__always)
-  private func load(_ row: UnsafePointer<T>, _ column: Int, isLast: Bool) -> C.Vector {
-    isLast ? Row<T, C>(row).loadLast(of: count) : Row<T, C>(row).load(column)
   }
 
   /// Whether both a dsum and what dx holds are added to dx.
@@ -392,18 +415,6 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   /// Whether anything is added to dx.
   @inline(__always) var adds: Bool {
     work.pointee.dsum.data != nil || work.pointee.accumulates_dx != 0
-  }
-
-  @inline(__always)
-  private func add(
-    to dx: C.Vector, _ tensors: Tensors, _ row: Int, _ column: Int, isLast: Bool
-  ) -> C.Vector {
-    var dx = dx
-    if let dsum = tensors.dsum?[row] { dx = dx + load(dsum, column, isLast: isLast) }
-    if work.pointee.accumulates_dx != 0, let old = tensors.dx?[row] {
-      dx = dx + load(UnsafePointer(old), column, isLast: isLast)
-    }
-    return dx
   }
 
   // MARK: Rows out of range
@@ -419,7 +430,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     let accumulated = work.pointee.accumulates_dx != 0 ? tensors.dx?[row] : nil
     ScaledBackward(
       work: work, sums: sums, x: AnyRow(tensors.x[row]), dy: AnyRow(tensors.dy[row]),
-      weight: AnyRow(weight.elements), dx: AnyRow(raw: tensors.dx?[row], of: T.self),
+      weight: AnyRow(weight.row.elements), dx: AnyRow(raw: tensors.dx?[row], of: T.self),
       addends: (AnyRow(raw: tensors.dsum?[row], of: T.self), AnyRow(raw: accumulated, of: T.self))
     ).run(givenRstd: usableRstd)
   }

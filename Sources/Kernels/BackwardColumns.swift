@@ -48,8 +48,8 @@ import CShims
       isAroundZero: Bool = false
     ) {
       ln_align_stack()
-      let width = C.Vector.width
-      let wholeEnd = C.Vector.whole(count)
+      let width = columnsAtOnce(T.self)
+      let wholeEnd = count & (0 &- width)
       let tensors = four.tensors.pointee
       let begin = RowColumns(
         x: tensors.x[four.first &+ firstRow], dy: tensors.dy[four.first &+ firstRow],
@@ -92,14 +92,6 @@ import CShims
         }
         var row = begin.opaque(at: column)
         let numbers = ln_opaque(scalars).unsafelyUnwrapped
-        @inline(__always) func store(_ dx: C.Vector, to memory: UnsafeMutablePointer<T>) {
-          // Of a row with a NaN in it the sums are NaN, so it is not a good one.
-          if streams {
-            C.stream(dx, to: memory, nanIsShort: true)
-          } else {
-            C.store(dx, to: memory, nanIsShort: true)
-          }
-        }
         /// A row, with its scalars where they are used.
         @inline(__always) func usual(_ held: UsualRow, _ row: Int) -> UsualRow {
           if areHeld && T.self == Half.self { return held }
@@ -107,40 +99,42 @@ import CShims
             ? UsualRow(numbers, row, held: held)
             : UsualRow(numbers, row, isAroundZero: isAroundZero)
         }
-        let weight = weight.load(column)
+        let weight =
+          T.splits ? weight.loadSplit(column) : { ($0, $0) }(weight.load(column))
         // All rows are read before one is stored: those that are a multiple of 4 KB long look as if each were where the
         // other is.
         @inline(__always) func finish<S: ColumnSums<C>>(_: S.Type) {
-          var sumsOfColumns = S(sums, at: column)
-          var first = (dx: usual(a, 0).dx(of: row, weight, &sumsOfColumns), memory: row.dx)
+          let later = T.splits ? column &+ C.Vector.width : column
+          var sumsOfColumns = (S(sums, at: column), S(sums, at: later))
+          var next = addend.map { $0[four.first &+ firstRow] + column }
+          @inline(__always)
+          func finished(_ row: RowColumns, _ held: UsualRow, _ index: Int) -> ReadyColumns<T, C> {
+            var dx = usual(held, index).dx(of: row, weight, &sumsOfColumns)
+            if let addend, let old = next {
+              let old = Row<T, C>(old).loadColumns(0)
+              dx = (dx.0 + old.0, dx.1 + old.1)
+              next = next.unsafelyUnwrapped + addend.stride
+            }
+            // Of a row with a NaN in it the sums are NaN, so it is not a good one.
+            return ReadyColumns(dx, nanIsShort: true)
+          }
+          let first = (dx: finished(row, a, 0), memory: row.dx)
           var (second, third, fourth) = (first, first, first)
           if rows == 4 {
             row.goOn(strides)
-            second = (usual(b, 1).dx(of: row, weight, &sumsOfColumns), row.dx)
+            second = (finished(row, b, 1), row.dx)
             row.goOn(strides)
-            third = (usual(c, 2).dx(of: row, weight, &sumsOfColumns), row.dx)
+            third = (finished(row, c, 2), row.dx)
             row.goOn(strides)
-            fourth = (usual(d, 3).dx(of: row, weight, &sumsOfColumns), row.dx)
+            fourth = (finished(row, d, 3), row.dx)
           }
-          sumsOfColumns.store(to: sums, at: column)
-          if let addend {
-            var next = addend[four.first &+ firstRow] + column
-            @inline(__always) func add(to dx: inout C.Vector) {
-              dx = dx + Row<T, C>(next).load(0)
-              next += addend.stride
-            }
-            add(to: &first.dx)
-            if rows == 4 {
-              add(to: &second.dx)
-              add(to: &third.dx)
-              add(to: &fourth.dx)
-            }
-          }
-          store(first.dx, to: first.memory)
+          sumsOfColumns.0.store(to: sums, at: column)
+          if T.splits { sumsOfColumns.1.store(to: sums, at: later) }
+          first.dx.store(to: first.memory, streams: streams)
           if rows == 4 {
-            store(second.dx, to: second.memory)
-            store(third.dx, to: third.memory)
-            store(fourth.dx, to: fourth.memory)
+            second.dx.store(to: second.memory, streams: streams)
+            third.dx.store(to: third.memory, streams: streams)
+            fourth.dx.store(to: fourth.memory, streams: streams)
           }
         }
         if T.isCoarse { finish(CoarseSums<C>.self) } else { finish(ExactSums<C>.self) }
@@ -190,13 +184,24 @@ import CShims
       }
 
       @inline(__always)
-      func dx<S: ColumnSums<C>>(of row: RowColumns, _ weight: C.Vector, _ sums: inout S) -> C.Vector
-      {
+      func dx<S: ColumnSums<C>>(
+        of row: RowColumns, _ weight: ColumnVectors<C>, _ sums: inout (S, S)
+      ) -> ColumnVectors<C> {
         let parts = S.load(row.dy)
-        let dy = Row<T, C>(row.dy).load(0)
+        let dy = Row<T, C>(row.dy).loadColumns(0)
+        let x = Row<T, C>(row.x).loadColumns(0)
+        let first = dx(x.0, dy.0, parts, weight.0, &sums.0)
+        // Only 16-bit rows are split, whose sums have no parts.
+        return T.splits ? (first, dx(x.1, dy.1, parts, weight.1, &sums.1)) : (first, first)
+      }
+
+      @inline(__always)
+      private func dx<S: ColumnSums<C>>(
+        _ x: C.Vector, _ dy: C.Vector, _ parts: S.Parts, _ weight: C.Vector, _ sums: inout S
+      ) -> C.Vector {
         let terms = gradient.terms(
-          Row<T, C>(row.x).load(0), dy, weight: weight, isRounded: T.isCoarse,
-          isAroundZero: isAroundZero, isCoarse: T.isCoarse)
+          x, dy, weight: weight, isRounded: T.isCoarse, isAroundZero: isAroundZero,
+          isCoarse: T.isCoarse)
         sums.add(dy, parts, terms.normalized)
         return terms.dx
       }

@@ -18,10 +18,19 @@ protocol Element {
   /// Whether numbers are rounded to it as integers, which a NaN may be lost by.
   static var roundsBits: Bool { get }
 
+  /// Whether two vectors of elements are computed as the even and the odd ones.
+  static var splits: Bool { get }
+
   static func loadFloats(_ source: UnsafePointer<Self>) -> SIMD16<Float>
+  /// Two vectors of elements, split or in order.
+  static func loadTwoFloats(_ source: UnsafePointer<Self>) -> (SIMD16<Float>, SIMD16<Float>)
   /// - Parameter nanIsShort: whether the lower half of a NaN, if it is one, is zero: it need not be looked for.
   static func storeFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool)
+  /// Two vectors that are split, as 64 bytes that are stored.
+  static func packFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), nanIsShort: Bool
+  ) -> SIMD16<Float>
   static func loadDoubles(_ source: UnsafePointer<Self>) -> SIMD8<Double>
   static func storeDoubles(_ vector: SIMD8<Double>, to destination: UnsafeMutablePointer<Self>)
 
@@ -37,6 +46,9 @@ protocol Element {
   static func storeAndRoundFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
   ) -> SIMD16<Float>
+  static func storeAndRoundTwoFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
+  ) -> (SIMD16<Float>, SIMD16<Float>)
 
   static func loadFloat(_ source: UnsafePointer<Self>) -> Float
   static func storeFloat(_ value: Float, to destination: UnsafeMutablePointer<Self>)
@@ -47,6 +59,17 @@ protocol Element {
 extension Element {
   @inline(__always) static var isCoarse: Bool { false }
   @inline(__always) static var roundsBits: Bool { false }
+  @inline(__always) static var splits: Bool { false }
+  @inline(__always)
+  static func loadTwoFloats(_ source: UnsafePointer<Self>) -> (SIMD16<Float>, SIMD16<Float>) {
+    (loadFloats(source), loadFloats(source + 16))
+  }
+  @inline(__always)
+  static func packFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), nanIsShort _: Bool
+  ) -> SIMD16<Float> {
+    vectors.0
+  }
   @inline(__always)
   static func streamFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>, nanIsShort: Bool
@@ -63,6 +86,15 @@ extension Element {
   ) -> SIMD16<Float> {
     storeFloats(vector, to: destination, nanIsShort: true)
     return roundFloats(vector)
+  }
+  @inline(__always)
+  static func storeAndRoundTwoFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
+  ) -> (SIMD16<Float>, SIMD16<Float>) {
+    (
+      storeAndRoundFloats(vectors.0, to: destination),
+      storeAndRoundFloats(vectors.1, to: destination + 16)
+    )
   }
 }
 
@@ -279,5 +311,33 @@ struct BFloat16: HalfElement {
   }
   @inline(__always) static func roundFloats(_ vector: SIMD16<Float>) -> SIMD16<Float> {
     ln_round_bf16(vector)
+  }
+
+  @inline(__always) static var splits: Bool { LN_SPLITS_BF16 != 0 }
+  @inline(__always)
+  static func loadTwoFloats(_ source: UnsafePointer<Self>) -> (SIMD16<Float>, SIMD16<Float>) {
+    guard splits else { return (loadFloats(source), loadFloats(source + 16)) }
+    let pairs = ln_load_pairs(source)
+    return (ln_even_bf16(pairs), ln_odd_bf16(pairs))
+  }
+  @inline(__always)
+  static func packFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), nanIsShort: Bool
+  ) -> SIMD16<Float> {
+    ln_pack_bf16(vectors.0, vectors.1, nanIsShort)
+  }
+  @inline(__always)
+  static func storeAndRoundTwoFloats(
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
+  ) -> (SIMD16<Float>, SIMD16<Float>) {
+    guard splits else {
+      return (
+        storeAndRoundFloats(vectors.0, to: destination),
+        storeAndRoundFloats(vectors.1, to: destination + 16)
+      )
+    }
+    let (even, odd) = (roundFloats(vectors.0), roundFloats(vectors.1))
+    storeUnaligned(ln_join_bf16(even, odd), to: destination)
+    return (even, odd)
   }
 }

@@ -6,19 +6,22 @@ func forward<T: Element, P: Element>(
   _: T.Type, params _: P.Type, _ work: UnsafePointer<ln_forward_work>?, _ begin: Int64, _ end: Int64
 ) {
   let work = work.unsafelyUnwrapped
-  let bias = Row<P, T.Compute>(raw: work.pointee.bias)
   #if !LAYERNORM_COMPACT
-    let weight = Row<P, T.Compute>(raw: work.pointee.weight)
+    let weight = Parameter<P, T.Compute>(
+      raw: work.pointee.weight, split: work.pointee.split_weight)
+    let bias = Parameter<P, T.Compute>(raw: work.pointee.bias, split: work.pointee.split_bias)
     let count = Int(work.pointee.cols)
+    let lacksSplit = T.splits && !P.splits && work.pointee.split_weight == nil
     let mayHaveLongNaN =
       T.roundsBits
-      && (weight?.mayHaveLongNaN(count) ?? false || bias?.mayHaveLongNaN(count) ?? false)
-    if !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias {
+      && (weight?.row.mayHaveLongNaN(count) ?? false
+        || bias?.row.mayHaveLongNaN(count) ?? false)
+    if !lacksSplit, !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias {
       ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
         .run(Int(begin), Int(end))
       return
     }
-    if !mayHaveLongNaN, work.pointee.centers == 0, let weight, bias == nil {
+    if !lacksSplit, !mayHaveLongNaN, work.pointee.centers == 0, let weight, bias == nil {
       ForwardRows<RMSNorm, T, P, WeightOnly>(work, WeightOnly(weight: weight))
         .run(Int(begin), Int(end))
       return
@@ -27,7 +30,7 @@ func forward<T: Element, P: Element>(
     if P.isCoarse { return }
   #endif
   let affine = AnyAffine<Row<P, T.Compute>>(
-    weight: Row(raw: work.pointee.weight), bias: bias)
+    weight: Row(raw: work.pointee.weight), bias: Row(raw: work.pointee.bias))
   // RMSNorm is LayerNorm with a mean of 0.
   ForwardRows<LayerNorm, T, P, AnyAffine>(work, affine).run(Int(begin), Int(end))
 }
@@ -135,7 +138,7 @@ where A.Compute == T.Compute {
       &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
-      !isFar && work.pointee.has_pairs != 0 && !streams && count >= C.Vector.width
+      !isFar && work.pointee.has_pairs != 0 && !streams && count >= columnsAtOnce(T.self)
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows.upperBound
     while left > rows.lowerBound {
@@ -360,6 +363,14 @@ where A.Compute == T.Compute {
       if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
       normalization(before, at: index, into: y, streams: streams)
       return row.load(index)
+    }
+
+    @inline(__always) static var splits: Bool { Row<T, Compute>.splits }
+    @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+      guard Self.splits else { return (load(index), load(index &+ Self.width)) }
+      if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
+      normalization(twoOf: before, at: index, into: y, streams: streams)
+      return row.loadTwo(index)
     }
 
     @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {

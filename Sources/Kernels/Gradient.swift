@@ -198,6 +198,20 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
   fetches: Bool = false, asksLater: Bool = false,
   into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
 ) where X.Compute == G.Compute, W.Compute == X.Compute {
+  #if LAYERNORM_COMPACT
+    if X.self == Row<Double, Double>.self {
+      // As in forward.
+      let x = AnyRow(unsafeBitCast(x, to: Row<Double, Double>.self).elements)
+      reduce(
+        x: ScaledRow(row: x, scale: 1),
+        dy: AnyRow(unsafeBitCast(dy, to: Row<Double, Double>.self).elements),
+        weight: AnyRow(unsafeBitCast(weight, to: Parameter<Double, Double>.self).row.elements),
+        around: unsafeBitCast(center, to: Double.self), findsMean: findsMean, count: count,
+        into: UnsafeRawPointer(result).assumingMemoryBound(to: GradientRowSums<Double>.self),
+        row: row)
+      return
+    }
+  #endif
   // Of rare rows, what is found is not looked at: one code for both.
   if findsMean || AroundZero.findsMean || X.isRare {
     GradientSums<X, G, W, AroundCenter>(
@@ -324,12 +338,42 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
       sums.squares = a.squares + b.squares
       return sums
     }
+
+    @inline(__always) static func inOrder(_ even: Lanes, _ odd: Lanes) -> (Lanes, Lanes) {
+      var (first, second) = (even, odd)
+      (first.g, second.g) = Compute.Vector.inOrder(even.g, odd.g)
+      (first.products, second.products) = Compute.Vector.inOrder(even.products, odd.products)
+      guard M.findsMean else { return (first, second) }
+      (first.deviations, second.deviations) = Compute.Vector.inOrder(
+        even.deviations, odd.deviations)
+      (first.squares, second.squares) = Compute.Vector.inOrder(even.squares, odd.squares)
+      return (first, second)
+    }
   }
 
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     let dy = dy.load(index)
     let x = x.load(index)
     let g = dy * weight.load(index)
+    add(x: x, g, to: &lanes)
+  }
+
+  @inline(__always) static var splits: Bool { X.splits && G.splits }
+  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
+    guard Self.splits else {
+      add(index, to: &first)
+      add(index &+ Self.width, to: &second)
+      return
+    }
+    let dy = dy.loadTwo(index)
+    let x = x.loadTwo(index)
+    let weight = weight.loadSplit(index)
+    add(x: x.0, dy.0 * weight.0, to: &first)
+    add(x: x.1, dy.1 * weight.1, to: &second)
+  }
+
+  @inline(__always)
+  private func add(x: Compute.Vector, _ g: Compute.Vector, to lanes: inout Lanes) {
     guard M.findsMean else {
       lanes.g = lanes.g + g
       lanes.products = lanes.products.adding(g, times: x)

@@ -14,6 +14,7 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     table.pointee.forward_bf16_params_f32 = {
       forward(BFloat16.self, params: Float.self, $0, $1, $2)
     }
+    if BFloat16.splits { table.pointee.split_f32 = { split(Float.self, $0, $1, $2) } }
     table.pointee.backward_f16 = { backward(Half.self, $0, $1, $2, $3, $4) }
     table.pointee.backward_bf16 = { backward(BFloat16.self, $0, $1, $2, $3, $4) }
   #endif

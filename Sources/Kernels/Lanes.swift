@@ -17,6 +17,9 @@ protocol ComputeVector {
   func lanesAtLeast(_ bound: Self, and other: Self) -> Int
   /// The last `count` lanes; zero in the others.
   func keepingLast(_ count: Int) -> Self
+  /// Even lanes, and odd ones, of self and then of the other.
+  func evenLanes(with other: Self) -> Self
+  func oddLanes(with other: Self) -> Self
   /// Lanes of the lower halves of self and the other, in turn.
   func interleavedLow(with other: Self) -> Self
   /// Lanes of the upper halves of self and the other, in turn.
@@ -24,6 +27,14 @@ protocol ComputeVector {
 }
 
 extension ComputeVector {
+  /// The even lanes of both, and the odd ones.
+  @inline(__always) static func split(_ a: Self, _ b: Self) -> (Self, Self) {
+    (a.evenLanes(with: b), a.oddLanes(with: b))
+  }
+  /// Even lanes and odd ones, in order.
+  @inline(__always) static func inOrder(_ even: Self, _ odd: Self) -> (Self, Self) {
+    (even.interleavedLow(with: odd), even.interleavedHigh(with: odd))
+  }
   /// `count` less what is left after whole vectors. The width is a power of two; a division by it, where
   /// the code is built for size, would be one.
   @inline(__always) static func whole(_ count: Int) -> Int { count & (0 &- width) }
@@ -39,6 +50,8 @@ extension SIMD16<Float>: ComputeVector {
   @inline(__always) func lanesAtLeast(_ bound: Self, and other: Self) -> Int {
     Int(ln_lanes_at_least16(bound, self, other))
   }
+  @inline(__always) func evenLanes(with other: Self) -> Self { ln_even16(self, other) }
+  @inline(__always) func oddLanes(with other: Self) -> Self { ln_odd16(self, other) }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low16(self, other)
   }
@@ -64,6 +77,8 @@ extension SIMD8<Double>: ComputeVector {
   @inline(__always) func lanesAtLeast(_ bound: Self, and other: Self) -> Int {
     Int(ln_lanes_at_least8(bound, self, other))
   }
+  @inline(__always) func evenLanes(with other: Self) -> Self { ln_even8(self, other) }
+  @inline(__always) func oddLanes(with other: Self) -> Self { ln_odd8(self, other) }
   @inline(__always) func interleavedLow(with other: Self) -> Self {
     ln_interleave_low8(self, other)
   }
@@ -87,18 +102,28 @@ protocol ComputeScalar: Equatable {
   associatedtype Rows: RowValues where Rows.Scalar == Self
 
   static func load<T: Element>(_ source: UnsafePointer<T>) -> Vector
+  /// Two vectors, as T has them computed.
+  static func loadTwo<T: Element>(_ source: UnsafePointer<T>) -> (Vector, Vector)
   /// - Parameter nanIsShort: whether the lower half of a NaN, if it is one, is zero: it need not be looked for.
   static func store<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool)
   /// A store past the caches, to an address that is a multiple of the vector's size.
   static func stream<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool)
+  /// Two vectors of a type that is split, as they are stored.
+  static func packed<T: Element>(
+    _ vectors: (Vector, Vector), as _: T.Type, nanIsShort: Bool
+  ) -> Vector
+  static func stream<T: Element>(packed: Vector, to destination: UnsafeMutablePointer<T>)
   /// What is loaded after a store; of sums of elements, whose NaN is one of theirs.
   static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector
   /// Stores, and gives what would be loaded, of such sums.
   static func storeAndRound<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>
   ) -> Vector
+  static func storeAndRoundTwo<T: Element>(
+    _ vectors: (Vector, Vector), to destination: UnsafeMutablePointer<T>
+  ) -> (Vector, Vector)
   static func load<T: Element>(scalar source: UnsafePointer<T>) -> Self
   static func store<T: Element>(scalar: Self, to destination: UnsafeMutablePointer<T>)
 
@@ -131,6 +156,10 @@ protocol ComputeScalar: Equatable {
 
 extension ComputeScalar {
   @inline(__always)
+  static func store<T: Element>(packed: Vector, to destination: UnsafeMutablePointer<T>) {
+    UnsafeMutableRawPointer(destination).storeBytes(of: packed, as: Vector.self)
+  }
+  @inline(__always)
   static func store<T: Element>(_ vector: Vector, to destination: UnsafeMutablePointer<T>) {
     store(vector, to: destination, nanIsShort: false)
   }
@@ -145,6 +174,10 @@ extension Float: ComputeScalar {
     T.loadFloats(source)
   }
   @inline(__always)
+  static func loadTwo<T: Element>(_ source: UnsafePointer<T>) -> (Vector, Vector) {
+    T.loadTwoFloats(source)
+  }
+  @inline(__always)
   static func store<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
   ) {
@@ -156,6 +189,17 @@ extension Float: ComputeScalar {
   ) {
     T.streamFloats(vector, to: destination, nanIsShort: nanIsShort)
   }
+  @inline(__always)
+  static func packed<T: Element>(
+    _ vectors: (Vector, Vector), as _: T.Type, nanIsShort: Bool
+  ) -> Vector {
+    T.packFloats(vectors, nanIsShort: nanIsShort)
+  }
+  // In halves: it begins with a multiple of a vector of T, which is half as large.
+  @inline(__always)
+  static func stream<T: Element>(packed: Vector, to destination: UnsafeMutablePointer<T>) {
+    ln_stream_halves16(destination, packed)
+  }
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
     T.roundFloats(vector)
   }
@@ -164,6 +208,12 @@ extension Float: ComputeScalar {
     _ vector: Vector, to destination: UnsafeMutablePointer<T>
   ) -> Vector {
     T.storeAndRoundFloats(vector, to: destination)
+  }
+  @inline(__always)
+  static func storeAndRoundTwo<T: Element>(
+    _ vectors: (Vector, Vector), to destination: UnsafeMutablePointer<T>
+  ) -> (Vector, Vector) {
+    T.storeAndRoundTwoFloats(vectors, to: destination)
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Float {
     T.loadFloat(source)
@@ -191,6 +241,10 @@ extension Double: ComputeScalar {
     T.loadDoubles(source)
   }
   @inline(__always)
+  static func loadTwo<T: Element>(_ source: UnsafePointer<T>) -> (Vector, Vector) {
+    (load(source), load(source + Vector.width))
+  }
+  @inline(__always)
   static func store<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>, nanIsShort: Bool
   ) {
@@ -202,6 +256,17 @@ extension Double: ComputeScalar {
   ) {
     T.streamDoubles(vector, to: destination)
   }
+  // No type that is computed so is split.
+  @inline(__always)
+  static func packed<T: Element>(
+    _ vectors: (Vector, Vector), as _: T.Type, nanIsShort _: Bool
+  ) -> Vector {
+    vectors.0
+  }
+  @inline(__always)
+  static func stream<T: Element>(packed: Vector, to destination: UnsafeMutablePointer<T>) {
+    store(packed: packed, to: destination)
+  }
   @inline(__always) static func rounded<T: Element>(_ vector: Vector, to _: T.Type) -> Vector {
     T.roundDoubles(vector)
   }
@@ -211,6 +276,15 @@ extension Double: ComputeScalar {
   ) -> Vector {
     store(vector, to: destination)
     return rounded(vector, to: T.self)
+  }
+  @inline(__always)
+  static func storeAndRoundTwo<T: Element>(
+    _ vectors: (Vector, Vector), to destination: UnsafeMutablePointer<T>
+  ) -> (Vector, Vector) {
+    (
+      storeAndRound(vectors.0, to: destination),
+      storeAndRound(vectors.1, to: destination + Vector.width)
+    )
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
     T.loadDouble(source)

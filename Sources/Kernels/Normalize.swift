@@ -63,24 +63,29 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
   _ x: (UnsafePointer<T>, UnsafePointer<T>),
   into y: (UnsafeMutablePointer<T>, UnsafeMutablePointer<T>), count: Int, descends: Bool
 ) where A.Compute == T.Compute {
-  let width = A.Compute.Vector.width
-  let wholeEnd = A.Compute.Vector.whole(count)
+  let width = columnsAtOnce(T.self)
+  let wholeEnd = count & (0 &- width)
   let (first, step) = columns(0..<wholeEnd, by: width, descends: descends)
   @inline(__always)
-  func normalized(_ index: Int) -> (A.Compute.Vector, A.Compute.Vector) {
-    let terms = affine.terms(at: index)
+  func normalized(
+    _ index: Int, isLast: Bool = false
+  ) -> (ColumnVectors<A.Compute>, ColumnVectors<A.Compute>) {
+    let terms = affine.termsOfColumns(at: index, isLast: isLast, of: T.self)
     return (
-      a.normalized(Row<T, T.Compute>(x.0), at: index, terms, as: T.self),
-      b.normalized(Row<T, T.Compute>(x.1), at: index, terms, as: T.self)
+      a.normalized(Row(x.0), at: index, terms, as: T.self),
+      b.normalized(Row(x.1), at: index, terms, as: T.self)
     )
   }
-  @inline(__always) func store(_ rows: (A.Compute.Vector, A.Compute.Vector), at index: Int) {
-    T.Compute.store(rows.0, to: y.0 + index, nanIsShort: A.nanIsShort)
-    T.Compute.store(rows.1, to: y.1 + index, nanIsShort: A.nanIsShort)
+  @inline(__always)
+  func store(
+    _ rows: (ColumnVectors<A.Compute>, ColumnVectors<A.Compute>), at index: Int
+  ) {
+    a.store(rows.0, to: y.0 + index)
+    a.store(rows.1, to: y.1 + index)
   }
   // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
   let last = wholeEnd < count ? count &- width : first
-  let ofLast = normalized(last)
+  let ofLast = normalized(last, isLast: true)
   var index = first
   for _ in 0..<wholeEnd / width {
     // Both are read before either is stored, which may look as if it were where the other is read from.
@@ -88,6 +93,56 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
     index &+= step
   }
   if wholeEnd < count { store(ofLast, at: last) }
+}
+
+/// As many columns as are computed together: the second vector of one is the first.
+typealias ColumnVectors<C: ComputeScalar> = (C.Vector, C.Vector)
+
+/// How many columns of a row of T are computed together: of rows that are split, those of two vectors.
+@inline(__always) func columnsAtOnce<T: Element>(_: T.Type) -> Int {
+  T.splits ? 2 &* T.Compute.Vector.width : T.Compute.Vector.width
+}
+
+/// Columns that are ready to be stored: what is split has been packed.
+struct ReadyColumns<T: Element, C: ComputeScalar> {
+  private let vector: C.Vector
+  private let nanIsShort: Bool
+
+  @inline(__always) init(_ columns: ColumnVectors<C>, nanIsShort: Bool) {
+    vector =
+      T.splits
+      ? C.packed(columns, as: T.self, nanIsShort: nanIsShort) : columns.0
+    self.nanIsShort = nanIsShort
+  }
+
+  @inline(__always) func store(to memory: UnsafeMutablePointer<T>, streams: Bool) {
+    switch (T.splits, streams) {
+    case (true, true): C.stream(packed: vector, to: memory)
+    case (true, false): C.store(packed: vector, to: memory)
+    case (false, true): C.stream(vector, to: memory, nanIsShort: nanIsShort)
+    case (false, false): C.store(vector, to: memory, nanIsShort: nanIsShort)
+    }
+  }
+}
+
+extension Row {
+  @inline(__always) func loadColumns(_ index: Int) -> ColumnVectors<Compute> {
+    if Self.splits { return loadTwo(index) }
+    let vector = load(index)
+    return (vector, vector)
+  }
+}
+
+extension Affine {
+  /// Of as many columns: the second of one vector is the first.
+  @inline(__always)
+  func termsOfColumns<T: Element>(
+    at index: Int, isLast: Bool = false, of _: T.Type
+  ) -> (AffineTerms<Compute>, AffineTerms<Compute>) {
+    if T.splits { return splitTerms(at: index, isLast: isLast) }
+    let terms = terms(at: index)
+    return (terms, terms)
+  }
 }
 
 /// The step from x to y.
@@ -157,20 +212,30 @@ struct Normalization<N: Norm, A: Affine> {
       C.store(ofSecond, to: y + second, nanIsShort: A.nanIsShort)
       index = second &+ width
     }
-    let end = index &+ C.Vector.whole(count &- index)
+    // To split weight and bias for one row takes as long as that saves.
+    let atOnce = A.splits ? 2 &* width : width
+    let end = index &+ (count &- index) & (0 &- atOnce)
     let descends =
       !A.isRare && ahead == 0 && ColumnOrder(reading: row.elements, storing: y).descends
-    let (first, step) = columns(index..<end, by: width, descends: descends)
+    let (first, step) = columns(index..<end, by: atOnce, descends: descends)
     var column = first
     while index < end {
       if ahead != 0 {
         ln_prefetch(row.elements + (column &+ ahead))
         ln_prefetch_write(UnsafeMutableRawPointer(y + column) + storesAhead)
       }
-      C.store(
-        affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column), to: y + column,
-        nanIsShort: A.nanIsShort)
+      if A.splits {
+        self(twoOf: Row(row.elements), at: column, into: y, streams: false)
+      } else {
+        C.store(
+          affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column),
+          to: y + column, nanIsShort: A.nanIsShort)
+      }
       column &+= step
+      index &+= atOnce
+    }
+    if atOnce > width && index &+ width <= count {
+      self(row, at: index, into: y, streams: false)
       index &+= width
     }
     if index < count {
@@ -178,6 +243,35 @@ struct Normalization<N: Norm, A: Affine> {
         affine.apply(normalize(last, isCoarse: Y.isCoarse), last: count), as: C.self, of: count,
         to: y)
     }
+  }
+
+  @inline(__always)
+  func normalized<T: Element>(
+    _ row: Row<T, C>, at index: Int, _ terms: (AffineTerms<C>, AffineTerms<C>), as _: T.Type
+  ) -> ColumnVectors<C> {
+    let x = row.loadColumns(index)
+    return (
+      affine.apply(normalize(x.0, isCoarse: T.isCoarse), terms.0),
+      affine.apply(normalize(x.1, isCoarse: T.isCoarse), terms.1)
+    )
+  }
+
+  @inline(__always)
+  func store<T: Element>(
+    _ columns: ColumnVectors<C>, to y: UnsafeMutablePointer<T>, streams: Bool = false
+  ) {
+    ReadyColumns<T, C>(columns, nanIsShort: A.nanIsShort).store(to: y, streams: streams)
+  }
+
+  /// Two vectors of columns of a row that is split.
+  @inline(__always)
+  func callAsFunction<T: Element>(
+    twoOf row: Row<T, C>, at index: Int, into y: UnsafeMutablePointer<T>, streams: Bool
+  ) {
+    store(
+      normalized(row, at: index, affine.splitTerms(at: index, isLast: false), as: T.self),
+      to: y + index,
+      streams: streams)
   }
 
   /// A vector of columns of a row.

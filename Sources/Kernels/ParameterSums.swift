@@ -57,6 +57,18 @@ struct ParameterSums<C: ComputeScalar> {
       coarse[index] = C.Vector(repeating: .zero)
     }
   }
+
+  /// The sums of some rows, which are split for so many columns.
+  @inline(never) func bringInOrder(_ columns: Int) {
+    var column = 0
+    while column < columns {
+      let dweight = coarseDweight(at: column)
+      (dweight[0], dweight[1]) = C.Vector.inOrder(dweight[0], dweight[1])
+      let dbias = coarseDbias(at: column)
+      (dbias[0], dbias[1]) = C.Vector.inOrder(dbias[0], dbias[1])
+      column &+= 2 &* C.Vector.width
+    }
+  }
 }
 
 /// The entries of a vector of columns.

@@ -18,6 +18,9 @@ protocol RowReduction {
 
   /// Adds the columns index ..< index + width.
   func add(_ index: Int, to lanes: inout Lanes)
+  /// Adds the columns index ..< index + 2 * width: where the reduction splits, the even ones and the odd ones.
+  static var splits: Bool { get }
+  func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes)
   /// Adds the last `tail` < width columns of a row of `count` >= width.
   func add(last tail: Int, of count: Int, to lanes: inout Lanes)
   /// Adds a row of `count` < width columns.
@@ -37,6 +40,8 @@ protocol Accumulator {
   /// -0, to which anything can be added without an operation.
   init()
   static func + (a: Self, b: Self) -> Self
+  /// Those of even and of odd columns, as those of columns in order.
+  static func inOrder(_ even: Self, _ odd: Self) -> (Self, Self)
 }
 
 /// The sums of blocks, in twice the precision.
@@ -57,6 +62,11 @@ protocol BlockSums {
 }
 
 extension RowReduction {
+  @inline(__always) static var splits: Bool { false }
+  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
+    add(index, to: &first)
+    add(index &+ Self.width, to: &second)
+  }
   @inline(__always) func fetch(_: Int) {}
   @inline(__always) func fetchOne(_: Int) {}
   @inline(__always) var asksLater: Bool { false }
@@ -122,11 +132,13 @@ extension RowReduction {
     while index &+ 4 &* width <= end {
       // The hardware fetches lines, and loads that straddle two wait for both.
       fetch(index)
-      add(index, to: &a)
-      add(index &+ width, to: &b)
-      add(index &+ 2 &* width, to: &c)
-      add(index &+ 3 &* width, to: &d)
+      addTwo(index, to: &a, &b)
+      addTwo(index &+ 2 &* width, to: &c, &d)
       index &+= 4 &* width
+    }
+    if Self.splits {
+      (a, b) = Lanes.inOrder(a, b)
+      (c, d) = Lanes.inOrder(c, d)
     }
     while index < end {
       fetchOne(index)

@@ -8,6 +8,12 @@ protocol RowSource {
   static var isRare: Bool { get }
   /// The elements index ..< index + width.
   func load(_ index: Int) -> Compute.Vector
+  /// The elements index ..< index + 2 * width, as their type has them computed.
+  func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector)
+  /// Whether these are the even and the odd ones.
+  static var splits: Bool { get }
+  /// The even and the odd ones in any case.
+  func loadSplit(_ index: Int) -> (Compute.Vector, Compute.Vector)
   /// The last `count` < width elements of a row that is shorter than a vector, in the last lanes;
   /// zero in the others.
   func load(short count: Int) -> Compute.Vector
@@ -28,6 +34,14 @@ protocol RowSource {
 }
 
 extension RowSource {
+  @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    (load(index), load(index &+ Self.width))
+  }
+  @inline(__always) static var splits: Bool { false }
+  @inline(__always) func loadSplit(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    let two = loadTwo(index)
+    return Self.splits ? two : Compute.Vector.split(two.0, two.1)
+  }
   @inline(__always) func fetch(_: Int) {}
   @inline(__always) func fetchOne(_: Int) {}
   @inline(__always) static var fetchDistance: Int { 12 &* width }
@@ -66,6 +80,10 @@ struct Row<T: Element, Compute: ComputeScalar>: StoredRow {
   }
 
   @inline(__always) func load(_ index: Int) -> Compute.Vector { Compute.load(elements + index) }
+  @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    Compute.loadTwo(elements + index)
+  }
+  @inline(__always) static var splits: Bool { T.splits && Compute.self == T.Compute.self }
   @inline(__always) func fetch(_ index: Int) {
     let elementsPerLine = 64 / MemoryLayout<T>.size
     for line in 0..<(4 &* Self.width / elementsPerLine) {
@@ -103,6 +121,12 @@ struct FarRow<T: Element, Compute: ComputeScalar>: StoredRow {
     ln_prefetch(elements + (index &+ ahead))
     return Compute.load(elements + index)
   }
+  @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
+    guard Self.splits else { return (load(index), load(index &+ Self.width)) }
+    ln_prefetch(elements + (index &+ ahead))
+    return Compute.loadTwo(elements + index)
+  }
+  @inline(__always) static var splits: Bool { Row<T, Compute>.splits }
   @inline(__always) func load(short count: Int) -> Compute.Vector {
     Row<T, Compute>(elements).load(short: count)
   }

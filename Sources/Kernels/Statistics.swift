@@ -211,6 +211,17 @@ func reduce<N: Norm, S: RowSource, D: Shift>(
   _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool = false,
   asksLater: Bool = false, into result: UnsafeMutablePointer<RowSums<S.Compute>>
 ) where D.Compute == S.Compute {
+  #if LAYERNORM_COMPACT
+    if S.self == Row<Double, Double>.self {
+      // Multiply-adds without an instruction are what takes time: by the code for rows that are rare.
+      let row = AnyRow(unsafeBitCast(row, to: Row<Double, Double>.self).elements)
+      reduce(
+        N.self, ScaledRow(row: row, scale: 1), around: RowShift(vector: unsafeBitCast(shift.vector, to: SIMD8<Double>.self)),
+        count: count,
+        into: UnsafeMutableRawPointer(result).assumingMemoryBound(to: RowSums<Double>.self))
+      return
+    }
+  #endif
   let reduction = ShiftedSums<N, S, D>(
     row: row, shift: shift, fetches: fetches, asksLater: asksLater)
   reduction.reduce(count).write(to: result)
@@ -263,6 +274,13 @@ where D.Compute == S.Compute {
       sums.squares = a.squares + b.squares
       return sums
     }
+
+    @inline(__always) static func inOrder(_ even: Lanes, _ odd: Lanes) -> (Lanes, Lanes) {
+      var (first, second) = (even, odd)
+      if N.centers { (first.sum, second.sum) = Compute.Vector.inOrder(even.sum, odd.sum) }
+      (first.squares, second.squares) = Compute.Vector.inOrder(even.squares, odd.squares)
+      return (first, second)
+    }
   }
 
   @inline(__always) private func deviation(_ x: Compute.Vector) -> Compute.Vector {
@@ -282,6 +300,13 @@ where D.Compute == S.Compute {
 
   @inline(__always) func add(_ index: Int, to lanes: inout Lanes) {
     add(deviation(row.load(index)), to: &lanes)
+  }
+
+  @inline(__always) static var splits: Bool { S.splits }
+  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
+    let x = row.loadTwo(index)
+    add(deviation(x.0), to: &first)
+    add(deviation(x.1), to: &second)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {

@@ -59,11 +59,12 @@ struct BackwardPlan {
     let weightIsReady = arguments.weight?.dtype == compute && !arguments.addsToWeight
     let gradientsAreReady =
       norm.paramType == compute || !arguments.hasParameterGradients
+    let split = x.dtype == .bf16 && !isStaged ? kernels.pointee.split_f32 : nil
     buffers =
-      isStaged || !weightIsReady || !gradientsAreReady
+      isStaged || !weightIsReady || !gradientsAreReady || split != nil
       ? try RowBuffers(
         cols: norm.cols, elementSize: compute.size, rows: chunks?.most ?? 0,
-        perThread: BackwardPlan.stagedBuffers, threads: partition.threadsUsed, shared: 2) : nil
+        perThread: BackwardPlan.stagedBuffers, threads: partition.threadsUsed, shared: 3) : nil
     var traffic = Traffic(arguments, isShared: partition.parts > 1)
     if isStaged && arguments.dx?.isReady(compute) != true { traffic.streams = false }
     work = ln_backward_work(
@@ -79,7 +80,7 @@ struct BackwardPlan {
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,
       dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
-      weight: arguments.weight?.pointer, mean: arguments.mean?.pointer,
+      weight: arguments.weight?.pointer, split_weight: nil, mean: arguments.mean?.pointer,
       rstd: arguments.rstd?.pointer)
 
     // Kernels are fast where sums are taken, wanted or not.
@@ -96,6 +97,10 @@ struct BackwardPlan {
     // Blocks without rows have sums of zero; kernels begin the others.
     if let sums, norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
     if !weightIsReady { setWeight() }
+    if let split, let memory = buffers?.shared(2) {
+      split(norm.cols, work.weight, memory)
+      work.split_weight = UnsafeRawPointer(memory)
+    }
   }
 
   /// What a large call does for memory.

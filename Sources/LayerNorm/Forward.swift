@@ -69,6 +69,7 @@ struct ForwardPlan {
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows, added: ln_rows(),
       added_bytes: streams ? bytesAdded : 0,
       weight: arguments.weight?.pointer, bias: arguments.bias?.pointer,
+      split_weight: nil, split_bias: nil,
       x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
       rstd: arguments.rstd?.mutablePointer, ada_scale: arguments.ada?.scale ?? 0,
       ada_slope: arguments.ada?.slope ?? 0)
@@ -80,7 +81,10 @@ struct ForwardPlan {
       let fillsAbsent =
         !isUsual && caches != nil && hasManyRows && arguments.ada == nil
         && (norm.centers || arguments.bias == nil)
-      let converts = parameters != norm.compute && (hasManyRows || caches != nil || !isUsual)
+      let split =
+        x.dtype == .bf16 && (isUsual || fillsAbsent) ? kernels.pointee.split_f32 : nil
+      let converts =
+        parameters == norm.compute ? split != nil : hasManyRows || caches != nil || !isUsual
       guard converts || fillsAbsent || arguments.addsToWeight,
         let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
       else {
@@ -88,7 +92,7 @@ struct ForwardPlan {
         return
       }
       kernel = widened
-      try setParameters(arguments, kernels, fillsAbsent: fillsAbsent)
+      try setParameters(arguments, kernels, fillsAbsent: fillsAbsent, split)
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
       staging = try chunks.map { (chunks) throws(Failure) in
@@ -122,7 +126,8 @@ struct ForwardPlan {
 
   /// Weight and bias in the compute type.
   private mutating func setParameters(
-    _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>, fillsAbsent: Bool
+    _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>, fillsAbsent: Bool,
+    _ split: ln_split_kernel?
   ) throws(Failure) {
     let hasWeight = arguments.weight != nil || fillsAbsent
     let hasBias = arguments.bias != nil || fillsAbsent && arguments.norm.centers
@@ -130,7 +135,8 @@ struct ForwardPlan {
     let isDouble = arguments.norm.compute == .f64
     let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     let buffers = try RowBuffers(
-      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size, shared: 2)
+      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size,
+      shared: split == nil ? 2 : 4)
     parameters = buffers
     if hasWeight {
       work.weight = UnsafeRawPointer(
@@ -144,6 +150,15 @@ struct ForwardPlan {
         buffers.fill(shared: 1, from: arguments.bias, convert)
           ?? buffers.fill(shared: 1, with: -0.0))
     }
+    guard let split else { return }
+    func inParts(_ row: UnsafeRawPointer?, into index: Int64) -> UnsafeRawPointer? {
+      row.map {
+        split(arguments.norm.cols, $0, buffers.shared(index))
+        return UnsafeRawPointer(buffers.shared(index))
+      }
+    }
+    work.split_weight = inParts(work.weight, into: 2)
+    work.split_bias = inParts(work.bias, into: 3)
   }
 
   /// Fewer rows than this are not worth converting weight and bias for.

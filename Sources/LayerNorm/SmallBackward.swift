@@ -58,7 +58,7 @@ struct SmallBackward {
         may_descend: Caches.current.isLastNear ? 1 : 0, streams: 0, coarse_rows: 0,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
-        weight: args.weight, mean: args.mean, rstd: args.rstd),
+        weight: args.weight, split_weight: nil, mean: args.mean, rstd: args.rstd),
       rows: args.rows, dweight: args.dweight, dbias: args.dbias, sumBytes: sumBytes)
     withDefaultFloatModes {
       if args.dweight == nil && args.dbias == nil {

@@ -54,7 +54,8 @@ enum SmallForward {
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       added: ln_rows(), added_bytes: 0,
-      weight: args.weight, bias: args.bias, x_bias: nil, mean: args.mean, rstd: args.rstd,
+      weight: args.weight, bias: args.bias, split_weight: nil, split_bias: nil, x_bias: nil,
+      mean: args.mean, rstd: args.rstd,
       ada_scale: 0, ada_slope: 0)
     withDefaultFloatModes { kernel(&work, 0, args.rows) }
     return true
