@@ -60,6 +60,13 @@ static const shape backward_shapes[] = {
     {0, 0, false},
 };
 
+/* On both sides of 32 columns of bfloat16, which may be computed together, of what is left over after some, and of as few
+ * rows as weight and bias are not converted for. */
+static const shape split_shapes[] = {
+    {1, 32, false},  {2, 33, false},  {15, 64, false},  {17, 31, false},  {18, 32, false},
+    {19, 47, false}, {33, 80, false}, {22, 111, false}, {70, 160, false}, {0, 0, false},
+};
+
 /* Large enough for what depends on the caches: from 2 MiB in all on a row, of 96 columns or more, may be stored while
  * the next is read,
  * from 16 or 24 MiB in all on later rows may be asked for, from 6 or 16 MiB of output, or 18 to 40 MiB in all, on
@@ -82,6 +89,9 @@ static const struct {
     {"layer_forward", LAYERNORM_BF16, 1030, 515, 0, 3e37},
     {"rms_forward", LAYERNORM_F16, 1030, 515, 0, 1},
     {"rms_forward", LAYERNORM_BF16, 2000, 272, 0, 1},
+    {"rms_forward", LAYERNORM_BF16, 2000, 288, 0, 1},
+    {"layer_forward", LAYERNORM_BF16, 2000, 303, 0, 1},
+    {"layer_forward", LAYERNORM_BF16, 9, 100000, 0, 1},
     {"layer_forward", LAYERNORM_F32, 2900, 95, 0, 1},
     {"layer_forward", LAYERNORM_F32, 2900, 96, 0, 1},
     {"layer_forward", LAYERNORM_F32, 2500, 112, 0, 3e37},
@@ -147,28 +157,44 @@ static void fill_statistics(test_case *c) {
     free(mean);
 }
 
-test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
-                              double mean, double spread) {
+static test_case make_case(const char *op, layernorm_dtype dtype, layernorm_dtype param_dtype,
+                           int64_t rows, int64_t cols, double mean, double spread) {
   static uint64_t state = 1;
   test_case c = {.op = operation_named(op),
                  .distribution = "synthetic",
                  .x_dtype = dtype,
                  .y_dtype = dtype,
-                 .param_dtype = dtype,
+                 .param_dtype = param_dtype,
                  .rows = rows,
                  .cols = cols,
                  .eps = 1e-5};
   c.data[X] = fill(dtype, rows * cols, mean, spread, &state);
-  if (c.op->norm != LAYERNORM_NORM_ADA) c.data[WEIGHT] = fill(dtype, cols, 1, 0.5, &state);
+  if (c.op->norm != LAYERNORM_NORM_ADA) c.data[WEIGHT] = fill(param_dtype, cols, 1, 0.5, &state);
   if (c.op->adds) c.data[RESIDUAL] = fill(dtype, rows * cols, mean, spread, &state);
   if (c.op->is_backward) {
     c.data[DY] = fill(dtype, rows * cols, 0, 1, &state);
     if (cols % 2 == 1) c.data[DSUM] = fill(dtype, rows * cols, 0, 1, &state);
     fill_statistics(&c);
   } else if (c.op->norm == LAYERNORM_NORM_LAYER) {
-    c.data[BIAS] = fill(dtype, cols, 0, 0.5, &state);
+    c.data[BIAS] = fill(param_dtype, cols, 0, 0.5, &state);
   }
   return c;
+}
+
+test_case make_synthetic_case(const char *op, layernorm_dtype dtype, int64_t rows, int64_t cols,
+                              double mean, double spread) {
+  return make_case(op, dtype, dtype, rows, cols, mean, spread);
+}
+
+/* With parameters of both types that kernels take beside bfloat16, and rows around 0 and around 1. */
+static void append_split(case_list *list, const char *op) {
+  for (const shape *s = split_shapes; s->rows != 0; s++)
+    for (int mean = 0; mean < 2; mean++) {
+      list->cases[list->count++] =
+          make_case(op, LAYERNORM_BF16, LAYERNORM_BF16, s->rows, s->cols, mean, 1);
+      list->cases[list->count++] =
+          make_case(op, LAYERNORM_BF16, LAYERNORM_F32, s->rows, s->cols, mean, 1);
+    }
 }
 
 static void append(case_list *list, const char *op, const shape *shapes) {
@@ -199,6 +225,10 @@ case_list make_synthetic_cases(void) {
   append(&list, "rms_backward", backward_shapes);
   append(&list, "ada_forward", few_forward_shapes);
   append(&list, "ada_backward", few_forward_shapes);
+  append_split(&list, "layer_forward");
+  append_split(&list, "rms_forward");
+  append_split(&list, "layer_add_forward");
+  append_split(&list, "layer_backward");
   for (size_t i = 0; i < sizeof large / sizeof *large; i++)
     list.cases[list.count++] = make_synthetic_case(large[i].op, large[i].dtype, large[i].rows,
                                                    large[i].cols, large[i].mean, large[i].spread);
