@@ -41,6 +41,12 @@ LN_INLINE void *ln_opaque(const void *p) {
   return (void *)p;
 }
 
+/* The same of an index: a compiler would have a pointer of each array go on by itself. */
+LN_INLINE int64_t ln_opaque_index(int64_t index) {
+  __asm__("" : "+r"(index));
+  return index;
+}
+
 /* Has a function align what it keeps on the stack. A compiler that finds out late that registers do not hold its
  * vectors puts them anywhere there, in two cache lines, or for some depths of the stack in two pages. */
 LN_INLINE void ln_align_stack(void) {

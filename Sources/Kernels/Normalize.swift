@@ -90,7 +90,7 @@ func normalizeRows<N: Norm, A: Affine, T: Element>(
   for _ in 0..<wholeEnd / width {
     // Both are read before either is stored, which may look as if it were where the other is read from.
     store(normalized(index), at: index)
-    index &+= step
+    index = Int(ln_opaque_index(Int64(index &+ step)))
   }
   if wholeEnd < count { store(ofLast, at: last) }
 }
@@ -231,7 +231,7 @@ struct Normalization<N: Norm, A: Affine> {
           affine.apply(normalize(row.load(column), isCoarse: Y.isCoarse), at: column),
           to: y + column, nanIsShort: A.nanIsShort)
       }
-      column &+= step
+      column = Int(ln_opaque_index(Int64(column &+ step)))
       index &+= atOnce
     }
     if atOnce > width && index &+ width <= count {
