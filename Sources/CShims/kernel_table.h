@@ -36,11 +36,11 @@ typedef struct ln_forward_work {
   const void *bias;    /* NULL: zeros */
   /* The same as ln_split_kernel makes of them, for rows of bfloat16 and parameters of float32, or NULL. */
   const void *split_weight, *split_bias;
-  const void *x_bias;  /* NULL: zeros */
-  void *mean;          /* NULL: not wanted */
-  void *rstd;          /* NULL: not wanted */
-  double ada_scale;    /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
-  double ada_slope;    /* k of AdaNorm */
+  const void *x_bias; /* NULL: zeros */
+  void *mean;         /* NULL: not wanted */
+  void *rstd;         /* NULL: not wanted */
+  double ada_scale;   /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
+  double ada_slope;   /* k of AdaNorm */
 } ln_forward_work;
 
 /* Normalizes the rows begin ..< end. */
@@ -60,12 +60,12 @@ typedef struct ln_backward_work {
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t
       coarse_rows; /* dy has 16 bits where it comes from: so many rows are added up in the compute type */
-  int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
-  int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
-  ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
-  const void *weight;      /* in the compute type, any offset added */
+  int32_t detaches_mean;    /* mean is a constant: dx goes without the term sum(g) / cols */
+  int32_t detaches_rstd;    /* rstd is: without the term x^ * sum(g * x^) / cols */
+  ln_rows dy, x, dsum, dx;  /* dsum and dx may be absent */
+  const void *weight;       /* in the compute type, any offset added */
   const void *split_weight; /* what ln_split_kernel makes of it, of rows of bfloat16, or NULL */
-  const void *mean;        /* NULL, with rstd: from x; NULL alone for RMSNorm */
+  const void *mean;         /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
 } ln_backward_work;
 

@@ -216,7 +216,8 @@ func reduce<N: Norm, S: RowSource, D: Shift>(
       // Multiply-adds without an instruction are what takes time: by the code for rows that are rare.
       let row = AnyRow(unsafeBitCast(row, to: Row<Double, Double>.self).elements)
       reduce(
-        N.self, ScaledRow(row: row, scale: 1), around: RowShift(vector: unsafeBitCast(shift.vector, to: SIMD8<Double>.self)),
+        N.self, ScaledRow(row: row, scale: 1),
+        around: RowShift(vector: unsafeBitCast(shift.vector, to: SIMD8<Double>.self)),
         count: count,
         into: UnsafeMutableRawPointer(result).assumingMemoryBound(to: RowSums<Double>.self))
       return
