@@ -34,7 +34,8 @@ typedef struct ln_forward_work {
   int64_t added_bytes; /* at least those of a row */
   const void *weight;  /* NULL: ones */
   const void *bias;    /* NULL: zeros */
-  /* The same as ln_split_kernel makes of them, for rows of bfloat16 and parameters of float32, or NULL. */
+  /* The same as ln_split_kernel makes of them, for rows of bfloat16 and parameters of float32; NULL: that takes the
+   * kernel longer. */
   const void *split_weight, *split_bias;
   const void *x_bias; /* NULL: zeros */
   void *mean;         /* NULL: not wanted */
@@ -60,19 +61,20 @@ typedef struct ln_backward_work {
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t
       coarse_rows; /* dy has 16 bits where it comes from: so many rows are added up in the compute type */
-  int32_t detaches_mean;    /* mean is a constant: dx goes without the term sum(g) / cols */
-  int32_t detaches_rstd;    /* rstd is: without the term x^ * sum(g * x^) / cols */
-  ln_rows dy, x, dsum, dx;  /* dsum and dx may be absent */
-  const void *weight;       /* in the compute type, any offset added */
-  const void *split_weight; /* what ln_split_kernel makes of it, of rows of bfloat16, or NULL */
-  const void *mean;         /* NULL, with rstd: from x; NULL alone for RMSNorm */
+  int32_t detaches_mean;   /* mean is a constant: dx goes without the term sum(g) / cols */
+  int32_t detaches_rstd;   /* rstd is: without the term x^ * sum(g * x^) / cols */
+  ln_rows dy, x, dsum, dx; /* dsum and dx may be absent */
+  const void *weight;      /* in the compute type, any offset added */
+  const void
+      *split_weight; /* what ln_split_kernel makes of it, if there is one, of rows of bfloat16 */
+  const void *mean;  /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
 } ln_backward_work;
 
 /* dx of the rows begin ..< end. Their dy * x^ and dy are summed up in `sums`, row by row, unless it is
  * NULL: first those of dweight, then those of dbias, each LN_SUM_BYTES for a vector of columns; of coarse rows,
  * then those of the last ones in the compute type, each half as large. `before`: how many rows of the same
- * block they hold already; 0: they are cleared. */
+ * block they hold already; 0: they are cleared. Rows of bfloat16 are a whole block. */
 typedef void (*ln_backward_kernel)(const ln_backward_work *work, int64_t begin, int64_t end,
                                    void *sums, int64_t before);
 
