@@ -115,7 +115,6 @@ private struct SummedRow<X: StoredRow>: RowSource where X.Compute == X.Stored.Co
   }
   @inline(__always) static var splits: Bool { X.splits }
   @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
-    guard Self.splits else { return (load(index), load(index &+ Self.width)) }
     return Compute.storeAndRoundTwo(row.addTwo(index), to: row.sum + index)
   }
   @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {

@@ -367,7 +367,6 @@ where A.Compute == T.Compute {
 
     @inline(__always) static var splits: Bool { Row<T, Compute>.splits }
     @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
-      guard Self.splits else { return (load(index), load(index &+ Self.width)) }
       if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
       normalization(twoOf: before, at: index, into: y, streams: streams)
       return row.loadTwo(index)

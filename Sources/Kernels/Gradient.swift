@@ -359,17 +359,12 @@ where X.Compute == G.Compute, W.Compute == X.Compute {
   }
 
   @inline(__always) static var splits: Bool { X.splits && G.splits }
-  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
-    guard Self.splits else {
-      add(index, to: &first)
-      add(index &+ Self.width, to: &second)
-      return
-    }
+  @inline(__always) func addSplit(_ index: Int, to even: inout Lanes, _ odd: inout Lanes) {
     let dy = dy.loadTwo(index)
     let x = x.loadTwo(index)
     let weight = weight.loadSplit(index)
-    add(x: x.0, dy.0 * weight.0, to: &first)
-    add(x: x.1, dy.1 * weight.1, to: &second)
+    add(x: x.0, dy.0 * weight.0, to: &even)
+    add(x: x.1, dy.1 * weight.1, to: &odd)
   }
 
   @inline(__always)

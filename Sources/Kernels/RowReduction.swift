@@ -18,9 +18,10 @@ protocol RowReduction {
 
   /// Adds the columns index ..< index + width.
   func add(_ index: Int, to lanes: inout Lanes)
-  /// Adds the columns index ..< index + 2 * width: where the reduction splits, the even ones and the odd ones.
+  /// Whether columns are added as even ones and odd ones, where there are many.
   static var splits: Bool { get }
-  func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes)
+  /// Adds the columns index ..< index + 2 * width so.
+  func addSplit(_ index: Int, to even: inout Lanes, _ odd: inout Lanes)
   /// Adds the last `tail` < width columns of a row of `count` >= width.
   func add(last tail: Int, of count: Int, to lanes: inout Lanes)
   /// Adds a row of `count` < width columns.
@@ -63,10 +64,7 @@ protocol BlockSums {
 
 extension RowReduction {
   @inline(__always) static var splits: Bool { false }
-  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
-    add(index, to: &first)
-    add(index &+ Self.width, to: &second)
-  }
+  @inline(__always) func addSplit(_: Int, to _: inout Lanes, _: inout Lanes) {}
   @inline(__always) func fetch(_: Int) {}
   @inline(__always) func fetchOne(_: Int) {}
   @inline(__always) var asksLater: Bool { false }
@@ -132,8 +130,15 @@ extension RowReduction {
     while index &+ 4 &* width <= end {
       // The hardware fetches lines, and loads that straddle two wait for both.
       fetch(index)
-      addTwo(index, to: &a, &b)
-      addTwo(index &+ 2 &* width, to: &c, &d)
+      if Self.splits {
+        addSplit(index, to: &a, &b)
+        addSplit(index &+ 2 &* width, to: &c, &d)
+      } else {
+        add(index, to: &a)
+        add(index &+ width, to: &b)
+        add(index &+ 2 &* width, to: &c)
+        add(index &+ 3 &* width, to: &d)
+      }
       index &+= 4 &* width
     }
     if Self.splits {

@@ -304,10 +304,10 @@ where D.Compute == S.Compute {
   }
 
   @inline(__always) static var splits: Bool { S.splits }
-  @inline(__always) func addTwo(_ index: Int, to first: inout Lanes, _ second: inout Lanes) {
+  @inline(__always) func addSplit(_ index: Int, to even: inout Lanes, _ odd: inout Lanes) {
     let x = row.loadTwo(index)
-    add(deviation(x.0), to: &first)
-    add(deviation(x.1), to: &second)
+    add(deviation(x.0), to: &even)
+    add(deviation(x.1), to: &odd)
   }
 
   @inline(__always) func add(last tail: Int, of count: Int, to lanes: inout Lanes) {
