@@ -190,16 +190,16 @@ extension AnyRow: ParameterRow {
 
 /// Any combination, found out at run time: for those, and for rows, that have no kernel of their own. What is absent
 /// is a row of one vector, at which all columns are; a branch for each vector took longer.
-struct AnyAffine<Parameter: ParameterRow>: Affine {
-  typealias Compute = Parameter.Compute
+struct AnyAffine<Source: ParameterRow>: Affine {
+  typealias Compute = Source.Compute
 
   @inline(__always) static var isRare: Bool { true }
 
-  private let weight, bias: Parameter
+  private let weight, bias: Source
   /// All bits, or none for what is absent.
   private let ofWeight, ofBias: Int
 
-  @inline(__always) init(weight: Parameter?, bias: Parameter?) {
+  @inline(__always) init(weight: Source?, bias: Source?) {
     self.weight = weight ?? .ones
     self.bias = bias ?? .zeros
     ofWeight = weight == nil ? 0 : -1
@@ -215,7 +215,7 @@ struct AnyAffine<Parameter: ParameterRow>: Affine {
   }
   @inline(__always)
   func apply(_ normalized: Compute.Vector, last count: Int) -> Compute.Vector {
-    func last(_ row: Parameter, _ mask: Int) -> Compute.Vector {
+    func last(_ row: Source, _ mask: Int) -> Compute.Vector {
       row.loadLast(of: mask == 0 ? Compute.Vector.width : count)
     }
     return last(bias, ofBias).adding(normalized, times: last(weight, ofWeight))
