@@ -46,6 +46,7 @@ protocol Element {
   static func storeAndRoundFloats(
     _ vector: SIMD16<Float>, to destination: UnsafeMutablePointer<Self>
   ) -> SIMD16<Float>
+  /// The same of two that are split.
   static func storeAndRoundTwoFloats(
     _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
   ) -> (SIMD16<Float>, SIMD16<Float>)
@@ -89,12 +90,9 @@ extension Element {
   }
   @inline(__always)
   static func storeAndRoundTwoFloats(
-    _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
+    _ vectors: (SIMD16<Float>, SIMD16<Float>), to _: UnsafeMutablePointer<Self>
   ) -> (SIMD16<Float>, SIMD16<Float>) {
-    (
-      storeAndRoundFloats(vectors.0, to: destination),
-      storeAndRoundFloats(vectors.1, to: destination + 16)
-    )
+    vectors
   }
 }
 
@@ -330,12 +328,6 @@ struct BFloat16: HalfElement {
   static func storeAndRoundTwoFloats(
     _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
   ) -> (SIMD16<Float>, SIMD16<Float>) {
-    guard splits else {
-      return (
-        storeAndRoundFloats(vectors.0, to: destination),
-        storeAndRoundFloats(vectors.1, to: destination + 16)
-      )
-    }
     let (even, odd) = (roundFloats(vectors.0), roundFloats(vectors.1))
     storeUnaligned(ln_join_bf16(even, odd), to: destination)
     return (even, odd)

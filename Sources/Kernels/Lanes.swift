@@ -121,6 +121,7 @@ protocol ComputeScalar: Equatable {
   static func storeAndRound<T: Element>(
     _ vector: Vector, to destination: UnsafeMutablePointer<T>
   ) -> Vector
+  /// The same of two that are split.
   static func storeAndRoundTwo<T: Element>(
     _ vectors: (Vector, Vector), to destination: UnsafeMutablePointer<T>
   ) -> (Vector, Vector)
@@ -279,12 +280,9 @@ extension Double: ComputeScalar {
   }
   @inline(__always)
   static func storeAndRoundTwo<T: Element>(
-    _ vectors: (Vector, Vector), to destination: UnsafeMutablePointer<T>
+    _ vectors: (Vector, Vector), to _: UnsafeMutablePointer<T>
   ) -> (Vector, Vector) {
-    (
-      storeAndRound(vectors.0, to: destination),
-      storeAndRound(vectors.1, to: destination + Vector.width)
-    )
+    vectors
   }
   @inline(__always) static func load<T: Element>(scalar source: UnsafePointer<T>) -> Double {
     T.loadDouble(source)

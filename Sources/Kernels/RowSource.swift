@@ -122,7 +122,6 @@ struct FarRow<T: Element, Compute: ComputeScalar>: StoredRow {
     return Compute.load(elements + index)
   }
   @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
-    guard Self.splits else { return (load(index), load(index &+ Self.width)) }
     ln_prefetch(elements + (index &+ ahead))
     return Compute.loadTwo(elements + index)
   }
