@@ -68,9 +68,21 @@ where A.Compute == T.Compute {
     count = Int(work.pointee.cols)
   }
 
+  @inline(__always) func run(_ begin: Int, _ end: Int) {
+    #if !LAYERNORM_COMPACT
+      if Self.hasOneRow && end &- begin == 1 && work.pointee.is_far == 0
+        && work.pointee.added.data == nil && !streams
+      {
+        runOne(begin)
+        return
+      }
+    #endif
+    runGroups(begin, end)
+  }
+
   /// First the statistics of a group of rows, then their normalization: the rows of a group stay in the
   /// first-level cache in between.
-  @inline(never) func run(_ begin: Int, _ end: Int) {
+  @inline(never) private func runGroups(_ begin: Int, _ end: Int) {
     // Not held: a compiler copied it for each pair of rows, by two stores that overlapped and a load across both, which
     // waited until whatever was stored before had left for the cache.
     let statistics = GroupStatistics<T>(work)
@@ -164,12 +176,7 @@ where A.Compute == T.Compute {
       }
       left &-= 1
       if outOfRange >> UInt32(index) & 1 != 0 {
-        normalizeScaled(
-          work, AnyRow(x.elements), into: AnyRow(into),
-          row: tensors.pointee.first &+ first &+ index,
-          weight: AnyRow(raw: work.pointee.weight, of: P.self),
-          bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
-          isDouble: T.Compute.self == Double.self)
+        normalizeOutOfRange(x, into: into, row: tensors.pointee.first &+ first &+ index)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
       } else if T.isCoarse && Self.takesLargeCalls && N.centers && !A.isRare
@@ -181,11 +188,29 @@ where A.Compute == T.Compute {
         normalization(group, index).stream(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else {
-        normalization(group, index)(
-          x, count: count, into: into, ahead: isFar ? ahead : 0,
-          storesAhead: Int(work.pointee.stores_ahead))
+        normalizeOne(x, group.scalars, index, into: into, ahead: isFar ? ahead : 0)
       }
     }
+  }
+
+  @inline(never)
+  private func normalizeOne(
+    _ x: Row<T, C>, _ scalars: UnsafePointer<RowScalars<C>>, _ row: Int,
+    into y: UnsafeMutablePointer<T>, ahead: Int
+  ) {
+    ln_align_stack()
+    Normalization(N.self, affine, RowScalars.Vectors(scalars, row: row))(
+      x, count: count, into: y, ahead: ahead, storesAhead: Int(work.pointee.stores_ahead))
+  }
+
+  /// - Parameter row: its number in the call.
+  @inline(never)
+  private func normalizeOutOfRange(_ x: Row<T, C>, into y: UnsafeMutablePointer<T>, row: Int) {
+    normalizeScaled(
+      work, AnyRow(x.elements), into: AnyRow(y), row: row,
+      weight: AnyRow(raw: work.pointee.weight, of: P.self),
+      bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
+      isDouble: C.self == Double.self)
   }
 
   /// As the last two branches above, which as one generic function were 3 to 6 % slower for float32.
@@ -228,6 +253,30 @@ where A.Compute == T.Compute {
 
 #if !LAYERNORM_COMPACT
   extension ForwardRows {
+    /// Whether there is code for one row alone: of calls that are small and of one type.
+    @inline(__always) private static var hasOneRow: Bool {
+      C.self == Float.self && P.self == T.self && !A.isRare
+    }
+
+    /// One row alone: what finds its way through many takes as long as the row.
+    @inline(never)
+    private func runOne(_ row: Int) {
+      let position = RowPosition(row, rowsPerBatch: work.pointee.rows_per_batch)
+      let y = BatchRows<T>(work.pointee.y, at: position).unsafelyUnwrapped
+      withUnsafeTemporaryAllocation(of: RowScalars<C>.self, capacity: 1) { scalars in
+        withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: 1) { sums in
+          let scalars = scalars.baseAddress.unsafelyUnwrapped
+          let (x, isInRange) = GroupStatistics<T>(work).findOne(
+            N.self, row, at: position, y, sums.baseAddress.unsafelyUnwrapped, into: scalars)
+          if isInRange {
+            normalizeOne(x, scalars, 0, into: y[0], ahead: 0)
+          } else {
+            normalizeOutOfRange(x, into: y[0], row: row)
+          }
+        }
+      }
+    }
+
     /// Each row of a group is normalized while the sums of one of the next group are taken: where both wait for memory,
     /// reading and writing go on at the same time.
     @inline(never)

@@ -17,7 +17,7 @@ struct ForwardTensors<T: Element> {
   /// Whether the columns of a pair are gone through from the last to the first.
   let descends: Bool
 
-  @inline(__always)
+  @inline(never)
   init(
     _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int, at position: RowPosition,
     adds: Bool
@@ -105,6 +105,32 @@ struct GroupStatistics<T: Element> {
     } while done < rows
     return outOfRange
   }
+
+  #if !LAYERNORM_COMPACT
+    /// The same of one row alone. Gives what is normalized as well.
+    @inline(__always)
+    func findOne<N: Norm>(
+      _: N.Type, _ row: Int, at position: RowPosition, _ y: BatchRows<T>,
+      _ sums: UnsafeMutablePointer<RowSums<C>>, into scalars: UnsafeMutablePointer<RowScalars<C>>
+    ) -> (Row<T, C>, isInRange: Bool) {
+      let x = BatchRows<T>(work.pointee.x, at: position).unsafelyUnwrapped
+      var normalized = x
+      if adds {
+        normalized = BatchRows(work.pointee.sum, at: position) ?? y
+        add(
+          N.self, work, x[0], BatchRows<T>(work.pointee.residual, at: position)?[0],
+          into: normalized[0], nil, sums, count, ahead: 1)
+      } else {
+        reduce(
+          N.self, Row<T, C>(x[0]), around: NoShift(), count: count,
+          fetches: work.pointee.fetches != 0, asksLater: work.pointee.fetches_later != 0,
+          into: sums)
+      }
+      let outOfRange = N.findScalars(
+        work, normalized, 0, of: row, rows: 1, sums, count, reciprocalCount, into: scalars)
+      return (Row(normalized[0]), outOfRange == 0)
+    }
+  #endif
 
   /// Takes the sums of at most `rowsPerChain` rows, of what is added to a residual as it is written.
   @inline(__always)

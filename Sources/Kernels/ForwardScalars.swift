@@ -63,7 +63,8 @@ extension Norm {
     _ moments: Moments<C>, _ work: UnsafePointer<ln_forward_work>, _ first: Int, rows: Int,
     rounds: Bool, into scalars: UnsafeMutablePointer<RowScalars<C>>
   ) -> UInt32 {
-    let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot
+    let rstd = (moments.variance + C.Wide(repeating: work.pointee.eps)).reciprocalSquareRoot(
+      rows: rows)
     if centers { write(moments.mean.narrow, to: work.pointee.mean, first, rows) }
     write(rstd.narrow, to: work.pointee.rstd, first, rows)
     scalars.pointee = RowScalars(Self.self, moments, rstd: rstd, rounds: rounds)

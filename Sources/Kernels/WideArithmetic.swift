@@ -48,6 +48,8 @@ extension SIMD8: RowValues where Scalar: Numeric {
       destination.storeBytes(of: self, as: Self.self)
     } else if rows == 4 {
       destination.storeBytes(of: lowHalf, as: SIMD4<Scalar>.self)
+    } else if rows == 1 {
+      destination.storeBytes(of: self[0], as: Scalar.self)
     } else {
       withUnsafeBytes(of: self) {
         destination.copyMemory(
@@ -87,6 +89,8 @@ protocol WideRows {
   static func * (a: Self, b: Self) -> Self
   /// 1 / sqrt(self); infinity at 0, NaN below.
   var reciprocalSquareRoot: Self { get }
+  /// The same of the first rows.
+  func reciprocalSquareRoot(rows: Int) -> Self
   func replacing(with other: Self, where mask: RowMask) -> Self
 
   /// Rounded to nearest.
@@ -101,6 +105,8 @@ protocol WideRows {
 }
 
 extension WideRows {
+  @inline(__always) func reciprocalSquareRoot(rows _: Int) -> Self { reciprocalSquareRoot }
+
   /// The sum over the lanes of each row, in an order that does not depend on the other rows; of zeros, +0.
   @inline(__always) static func totals(rows: Int, _ lanes: (_ row: Int) -> Self) -> Self {
     let zero = Self(repeating: 0)
@@ -154,6 +160,10 @@ extension SIMD8<Double>: WideRows {
   @inline(__always) init(reciprocalOf count: Int) { self.init(repeating: 1 / Double(count)) }
   @inline(__always) var reciprocalSquareRoot: Self {
     ln_divide8(Self(repeating: 1), ln_sqrt8(self))
+  }
+  @inline(__always) func reciprocalSquareRoot(rows: Int) -> Self {
+    // Of one number alone both operations are shorter.
+    rows == 1 ? Self(repeating: 1 / self[0].squareRoot()) : reciprocalSquareRoot
   }
   @inline(__always) func replacing(with other: Self, where mask: RowMask) -> Self {
     ln_select8(mask, other, self)

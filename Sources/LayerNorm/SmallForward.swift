@@ -83,16 +83,19 @@ enum SmallForward {
       let statistics = mean.address | rstd.address
       guard x.address != 0, y.address != 0, elements % size == 0, statistics % statisticSize == 0,
         (elements | statistics) < ByteSpan.addressLimit,
-        y.isOrIsApart(from: x), y.isOrIsApart(from: residual),
-        y.isApart(from: weight), y.isApart(from: bias)
+        y.isOrIsApart(from: x), y.isApart(from: weight), y.isApart(from: bias)
       else { return false }
-      if sum.address != 0 {
-        guard sum.isOrIsApart(from: x), sum.isOrIsApart(from: residual),
+      // Most calls have none of these.
+      if residual.address | sum.address != 0 {
+        guard y.isOrIsApart(from: residual),
+          sum.isOrIsApart(from: x), sum.isOrIsApart(from: residual),
           sum.isApart(from: weight), sum.isApart(from: bias), sum.isApart(from: y)
         else { return false }
       }
-      return (mean.address == 0 || isApart(mean) && mean.isApart(from: rstd))
-        && (rstd.address == 0 || isApart(rstd))
+      if statistics != 0 {
+        guard isApart(mean), mean.isApart(from: rstd), isApart(rstd) else { return false }
+      }
+      return true
     }
 
     @inline(__always) private func isApart(_ statistic: ByteSpan) -> Bool {
