@@ -361,16 +361,30 @@ LN_INLINE ln_uint16 ln_load_pairs(const void *p) {
   return pairs;
 }
 LN_INLINE ln_float16 ln_even_bf16(ln_uint16 pairs) { return (ln_float16)(pairs << 16); }
-LN_INLINE ln_float16 ln_odd_bf16(ln_uint16 pairs) { return (ln_float16)(pairs & 0xffff0000); }
-/* The other way round. */
-LN_INLINE ln_float16 ln_pack_bf16(ln_float16 even, ln_float16 odd, bool short_nan) {
-  return (ln_float16)(ln_round_upper_halves(even, short_nan) >> 16 |
-                      (ln_round_upper_halves(odd, short_nan) & 0xffff0000));
+LN_INLINE ln_float16 ln_odd_bf16(ln_uint16 pairs) {
+  ln_uint16 upper = (ln_uint16){0} + 0xffff0000;
+#if defined(__AVX512BW__)
+  /* A compiler that knew it would have a mask of words, and make that anew each time. */
+  __asm__("" : "+v"(upper));
+#endif
+  return (ln_float16)(pairs & upper);
 }
-
-/* The same of elements that have been rounded. */
+/* The other way round: the upper halves of both. */
 LN_INLINE ln_float16 ln_join_bf16(ln_float16 even, ln_float16 odd) {
-  return (ln_float16)((ln_uint16)even >> 16 | (ln_uint16)odd);
+#if defined(__AVX512BW__)
+  /* One operation, of which a compiler that knew which bytes these are would make two. */
+  __m512i upper_to_lower = _mm512_set4_epi32(0x0f0e0f0e, 0x0b0a0b0a, 0x07060706, 0x03020302);
+  __mmask64 lower = 0x3333333333333333;
+  __asm__("" : "+v"(upper_to_lower), "+Yk"(lower));
+  __asm__("vpshufb %1, %2, %0%{%3%}" : "+v"(odd) : "v"(upper_to_lower), "v"(even), "Yk"(lower));
+  return odd;
+#else
+  return (ln_float16)((ln_uint16)even >> 16 | ((ln_uint16)odd & 0xffff0000));
+#endif
+}
+LN_INLINE ln_float16 ln_pack_bf16(ln_float16 even, ln_float16 odd, bool short_nan) {
+  return ln_join_bf16((ln_float16)ln_round_upper_halves(even, short_nan),
+                      (ln_float16)ln_round_upper_halves(odd, short_nan));
 }
 
 /* What ln_from_bf16 makes of what ln_to_bf16 gives, of a short NaN. */
