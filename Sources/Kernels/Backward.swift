@@ -83,7 +83,9 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         run(begin, end, size: size, group)
       }
     }
-    if T.splits { sums?.bringInOrder(splitColumns) }
+    if T.splits && leftToJoin(before &+ end &- begin) != coarseRows {
+      sums?.bringInOrder(splitColumns)
+    }
     if work.pointee.streams != 0 { ln_stream_fence() }
   }
 

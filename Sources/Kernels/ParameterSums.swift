@@ -138,6 +138,9 @@ struct CoarseSums<C: ComputeScalar>: ColumnSums {
   }
 }
 
+/// How many entries before it is read one is asked for.
+@inline(__always) private var entriesAhead: Int { 16 }
+
 /// Adds up the sums of all blocks, and writes them, rounded once, to the gradient of a parameter.
 @inline(__always)
 func join<C: ComputeScalar & Element>(
@@ -157,16 +160,17 @@ func join<C: ComputeScalar & Element>(
     }
     return sums
   }
+  /// Those of other threads come from their caches.
+  @inline(__always) func fetch(_ entry: Int) {
+    for block in 0..<Int(blocks) {
+      let later = UnsafeRawPointer(total(entry, block))
+      ln_prefetch(later)
+      ln_prefetch(later + 64)
+    }
+  }
   /// Pairs of blocks, then pairs of pairs, and so on.
   @inline(__always) func joined(_ entry: Int, plus old: C.Vector) -> C.Vector {
-    // Those of other threads come from their caches.
-    if blocks > 1 {
-      for block in 0..<Int(blocks) {
-        let later = UnsafeRawPointer(total(entry &+ 8, block))
-        ln_prefetch(later)
-        ln_prefetch(later + 64)
-      }
-    }
+    if blocks > 1 { fetch(entry &+ entriesAhead) }
     var block = 0
     while block < Int(blocks) {
       var sums = read(entry, block)
@@ -192,6 +196,7 @@ func join<C: ComputeScalar & Element>(
   let lastOld = row.loadLast(of: count)
   var index = 0
   var entry = 0
+  if blocks > 1 { for entry in 0..<entriesAhead { fetch(entry) } }
   if blocks == 1 && coarse == nil && accumulates == 0 {
     // Of a small call, which would spend a fifth of its time on the questions below.
     while index &+ width <= count {

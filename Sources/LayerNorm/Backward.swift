@@ -16,6 +16,7 @@ struct BackwardPlan {
   private let joins: Partition
   /// For rows and parameters that kernels do not take as they are.
   private let buffers: RowBuffers?
+  private let parameters: ParameterCopies?
   private let chunks: RowChunks?
   private let ada: AdaStaging?
   private let sums: UnsafeMutableRawPointer?
@@ -51,7 +52,8 @@ struct BackwardPlan {
       x.dtype == dy.dtype && x.hasContiguousRows && dy.hasContiguousRows
       && (arguments.dsum?.hasContiguousRows ?? true) && (arguments.dx?.hasContiguousRows ?? true)
     let isStaged = !contiguous || direct == nil || arguments.ada != nil
-    chunks = isStaged ? try RowChunks(norm, transposes: !contiguous) : nil
+    let chunks = isStaged ? try RowChunks(norm, transposes: !contiguous) : nil
+    self.chunks = chunks
     ada = arguments.ada.map { AdaStaging($0, norm, given: arguments.rstd, kernels) }
     let ofCompute = compute == .f64 ? kernels.pointee.backward_f64 : kernels.pointee.backward_f32
     kernel = (isStaged ? ofCompute : direct).unsafelyUnwrapped
@@ -60,11 +62,22 @@ struct BackwardPlan {
     let gradientsAreReady =
       norm.paramType == compute || !arguments.hasParameterGradients
     let split = x.dtype == .bf16 && !isStaged ? kernels.pointee.split_f32 : nil
-    buffers =
+    parameters =
       isStaged || !weightIsReady || !gradientsAreReady || split != nil
-      ? try RowBuffers(
-        cols: norm.cols, elementSize: compute.size, rows: chunks?.most ?? 0,
-        perThread: BackwardPlan.stagedBuffers, threads: partition.threadsUsed, shared: 3) : nil
+      ? try ParameterCopies(
+        norm, weight: arguments.weight, bias: nil, hasWeight: true, hasBias: false,
+        addsOne: arguments.addsToWeight, kernels, split, for: partition) : nil
+    do {
+      let threads = partition.threadsUsed
+      buffers = try chunks.map { (chunks) throws(Failure) in
+        try RowBuffers(
+          cols: norm.cols, elementSize: compute.size, rows: chunks.most,
+          perThread: BackwardPlan.stagedBuffers, threads: threads, shared: 0)
+      }
+    } catch {
+      parameters?.buffers.free()
+      throw error
+    }
     var traffic = Traffic(arguments, isShared: partition.parts > 1)
     if isStaged && arguments.dx?.isReady(compute) != true { traffic.streams = false }
     work = ln_backward_work(
@@ -89,6 +102,7 @@ struct BackwardPlan {
     let (bytes, overflow) = blocks.count.multipliedReportingOverflow(by: blockBytes)
     sums = areTaken && !overflow ? allocate(bytes) : nil
     if arguments.hasParameterGradients && sums == nil {
+      parameters?.buffers.free()
       buffers?.free()
       throw failure(
         LAYERNORM_ERROR_OUT_OF_MEMORY, "cols is ", .number(norm.cols),
@@ -96,11 +110,7 @@ struct BackwardPlan {
     }
     // Blocks without rows have sums of zero; kernels begin the others.
     if let sums, norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
-    if !weightIsReady { setWeight() }
-    if let split, let memory = buffers?.shared(2) {
-      split(norm.cols, work.weight, memory)
-      work.split_weight = UnsafeRawPointer(memory)
-    }
+    if let parameters, !parameters.isForEachPart { parameters.fill(0).set(&work) }
   }
 
   /// What a large call does for memory.
@@ -171,14 +181,6 @@ struct BackwardPlan {
     }
   }
 
-  /// The weight that kernels take: in the compute type, ones where it is absent, the offset added.
-  private mutating func setWeight() {
-    guard let buffers else { return }
-    work.weight = UnsafeRawPointer(
-      buffers.fillWeight(
-        from: arguments.weight, addsOne: arguments.addsToWeight, convert, addKernel))
-  }
-
   // MARK: Running
 
   mutating func run() {
@@ -186,7 +188,7 @@ struct BackwardPlan {
     withUnsafeMutablePointer(to: &self) { plan in
       partition.run(
         { plan, part in
-          plan.unsafelyUnwrapped.assumingMemoryBound(to: BackwardPlan.self).pointee.run(part: part)
+          BackwardPlan.run(plan.unsafelyUnwrapped.assumingMemoryBound(to: BackwardPlan.self), part)
         }, plan)
     }
     if arguments.hasParameterGradients {
@@ -201,34 +203,52 @@ struct BackwardPlan {
     }
     free(sums)
     buffers?.free()
+    parameters?.buffers.free()
   }
 
-  private func run(part: Int64) {
+  /// Other threads need not copy all of the plan.
+  private static func run(_ plan: UnsafePointer<BackwardPlan>, _ part: Int64) {
     withDefaultFloatModes {
-      let (firstBlock, endBlock) = partition.range(of: part)
-      let thread = chunks == nil ? nil : buffers?.take()
-      defer { if let thread { buffers?.giveBack(thread) } }
+      let (firstBlock, endBlock) = plan.pointee.partition.range(of: part)
+      var work = plan.pointee.work
+      if let parameters = plan.pointee.parameters, parameters.isForEachPart {
+        parameters.fill(part).set(&work)
+      }
+      if plan.pointee.chunks != nil {
+        plan.pointee.runStaged(work, firstBlock, endBlock)
+        return
+      }
       for block in firstBlock..<endBlock {
-        let (begin, end) = blocks.range(of: block)
-        let sums = sums.map { $0 + Int(block * blockBytes) }
-        if let chunks, let thread, let buffers {
-          var row = begin
-          while row < end {
-            let stop = chunks.end(after: row, until: end)
-            runStaged(row, stop, sums, before: row - begin, chunks, buffers, thread)
-            row = stop
-          }
-        } else {
-          var work = work
-          kernel(&work, begin, end, sums, 0)
-        }
+        let (begin, end) = plan.pointee.blocks.range(of: block)
+        plan.pointee.kernel(&work, begin, end, plan.pointee.sums(of: block), 0)
       }
     }
   }
 
+  private func sums(of block: Int64) -> UnsafeMutableRawPointer? {
+    sums.map { $0 + Int(block * blockBytes) }
+  }
+
+  /// Some blocks of rows of any strides and dtypes.
+  private func runStaged(_ work: ln_backward_work, _ firstBlock: Int64, _ endBlock: Int64) {
+    guard let chunks, let buffers else { return }
+    let thread = buffers.take()
+    for block in firstBlock..<endBlock {
+      let (begin, end) = blocks.range(of: block)
+      var row = begin
+      while row < end {
+        let stop = chunks.end(after: row, until: end)
+        runStaged(work, row, stop, sums(of: block), before: row - begin, chunks, buffers, thread)
+        row = stop
+      }
+    }
+    buffers.giveBack(thread)
+  }
+
   /// Some rows of any strides and dtypes, through buffers of the compute type.
   private func runStaged(
-    _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?, before: Int64,
+    _ work: ln_backward_work, _ begin: Int64, _ end: Int64, _ sums: UnsafeMutableRawPointer?,
+    before: Int64,
     _ chunks: RowChunks, _ buffers: RowBuffers, _ thread: Int64
   ) {
     let norm = arguments.norm
@@ -267,14 +287,16 @@ struct BackwardPlan {
   private func writeGradient(_ index: Int64) {
     guard let gradient = index == 0 ? arguments.dweight : arguments.dbias, let sums else { return }
     let ofGradient = sums + Int(index * sumBytes)
-    let coarse = coarseRows > 0 ? sums + Int(2 * sumBytes + index * sumBytes / 2) : nil
+    let coarse =
+      coarseRows > 0 && !blocks.areMultiples(of: Int64(coarseRows))
+      ? sums + Int(2 * sumBytes + index * sumBytes / 2) : nil
     let cols = arguments.norm.cols
     let accumulates: Int32 = arguments.accumulatesParameters ? 1 : 0
     if gradient.dtype == arguments.norm.compute {
       join(
         cols, blocks.count, blockBytes, ofGradient, coarse, gradient.mutablePointer, accumulates)
-    } else if let buffers {
-      // The rows of weight, which is no longer needed, and of ones.
+    } else if let buffers = parameters?.buffers {
+      // The rows of weight, which is no longer needed, and of bias.
       let buffer = buffers.shared(index)
       if accumulates != 0 { buffers.gather(gradient, 0, 1, into: buffer, convert) }
       join(cols, blocks.count, blockBytes, ofGradient, coarse, buffer, accumulates)
@@ -303,6 +325,11 @@ struct RowBlocks {
       max(RowBlocks.mostElements / max(cols, 1), RowBlocks.leastRows), RowBlocks.mostRows)
     let full = (rows - 1) / largest + 1
     count = full == 1 ? 1 : min((full + 1) / 2 * 2, RowBlocks.largestCount)
+  }
+
+  /// Whether each has a multiple of so many rows; then kernels have moved on all that they have added up before.
+  func areMultiples(of unit: Int64) -> Bool {
+    rows % unit == 0 && (unit == RowBlocks.unit || rows / unit % count == 0)
   }
 
   /// Rows of the largest block.

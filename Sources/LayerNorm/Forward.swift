@@ -9,8 +9,8 @@ struct ForwardPlan {
   /// For rows that kernels do not take as they are.
   private let chunks: RowChunks?
   private var staging: ForwardStaging?
-  /// Weight and bias in the compute type, where kernels do not take them as they are, or more than a few rows use them.
-  private var parameters: RowBuffers?
+  /// Where kernels do not take weight and bias as they are, or more than a few rows use them.
+  private var parameters: ParameterCopies?
 
   @_optimize(speed)
   init(
@@ -28,8 +28,8 @@ struct ForwardPlan {
       x.hasContiguousRows && y.hasContiguousRows
       && (arguments.residual?.hasContiguousRows ?? true)
       && (arguments.sum?.hasContiguousRows ?? true)
-    let parameters = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
-    let direct = contiguous ? ForwardPlan.kernel(x.dtype, y.dtype, parameters, kernels) : nil
+    let paramType = arguments.weight?.dtype ?? arguments.bias?.dtype ?? x.dtype
+    let direct = contiguous ? ForwardPlan.kernel(x.dtype, y.dtype, paramType, kernels) : nil
     let bytesOfRow = norm.cols &* tensors &* y.dtype.timeOfByte
     chunks = direct == nil ? try RowChunks(norm, transposes: !contiguous) : nil
     partition =
@@ -84,7 +84,7 @@ struct ForwardPlan {
       let split =
         x.dtype == .bf16 && (isUsual || fillsAbsent) ? kernels.pointee.split_f32 : nil
       let converts =
-        parameters == norm.compute ? split != nil : hasManyRows || caches != nil || !isUsual
+        paramType == norm.compute ? split != nil : hasManyRows || caches != nil || !isUsual
       guard converts || fillsAbsent || arguments.addsToWeight,
         let widened = ForwardPlan.kernel(x.dtype, y.dtype, norm.compute, kernels)
       else {
@@ -92,7 +92,12 @@ struct ForwardPlan {
         return
       }
       kernel = widened
-      try setParameters(arguments, kernels, fillsAbsent: fillsAbsent, split)
+      parameters = try ParameterCopies(
+        norm, weight: arguments.weight, bias: arguments.bias,
+        hasWeight: arguments.weight != nil || fillsAbsent,
+        hasBias: arguments.bias != nil || fillsAbsent && norm.centers,
+        addsOne: arguments.addsToWeight, kernels, split, for: partition)
+      if let parameters, !parameters.isForEachPart { parameters.fill(0).set(&work) }
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
       staging = try chunks.map { (chunks) throws(Failure) in
@@ -122,43 +127,6 @@ struct ForwardPlan {
   @inline(__always)
   static func hasUsualParameters(centers: Bool, hasWeight: Bool, hasBias: Bool) -> Bool {
     hasWeight && hasBias == centers
-  }
-
-  /// Weight and bias in the compute type.
-  private mutating func setParameters(
-    _ arguments: ForwardArguments, _ kernels: UnsafePointer<ln_kernel_table>, fillsAbsent: Bool,
-    _ split: ln_split_kernel?
-  ) throws(Failure) {
-    let hasWeight = arguments.weight != nil || fillsAbsent
-    let hasBias = arguments.bias != nil || fillsAbsent && arguments.norm.centers
-    guard hasWeight || hasBias else { return }
-    let isDouble = arguments.norm.compute == .f64
-    let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
-    let buffers = try RowBuffers(
-      cols: arguments.norm.cols, elementSize: arguments.norm.compute.size,
-      shared: split == nil ? 2 : 4)
-    parameters = buffers
-    if hasWeight {
-      work.weight = UnsafeRawPointer(
-        buffers.fillWeight(
-          from: arguments.weight, addsOne: arguments.addsToWeight, convert,
-          isDouble ? kernels.pointee.add_f64 : kernels.pointee.add_f32))
-    }
-    if hasBias {
-      // Of a zero and -0, the sum is that zero.
-      work.bias = UnsafeRawPointer(
-        buffers.fill(shared: 1, from: arguments.bias, convert)
-          ?? buffers.fill(shared: 1, with: -0.0))
-    }
-    guard let split else { return }
-    func inParts(_ row: UnsafeRawPointer?, into index: Int64) -> UnsafeRawPointer? {
-      row.map {
-        split(arguments.norm.cols, $0, buffers.shared(index))
-        return UnsafeRawPointer(buffers.shared(index))
-      }
-    }
-    work.split_weight = inParts(work.weight, into: 2)
-    work.split_bias = inParts(work.bias, into: 3)
   }
 
   /// Fewer rows than this are not worth converting weight and bias for.
@@ -239,31 +207,35 @@ struct ForwardPlan {
     withUnsafeMutablePointer(to: &self) { plan in
       partition.run(
         { plan, part in
-          plan.unsafelyUnwrapped.assumingMemoryBound(to: ForwardPlan.self).pointee.run(part: part)
+          ForwardPlan.run(plan.unsafelyUnwrapped.assumingMemoryBound(to: ForwardPlan.self), part)
         }, plan)
     }
     staging?.buffers.free()
-    parameters?.free()
+    parameters?.buffers.free()
   }
 
+  /// Other threads need not copy all of the plan.
   @_optimize(speed)
-  private func run(part: Int64) {
+  private static func run(_ plan: UnsafePointer<ForwardPlan>, _ part: Int64) {
     withDefaultFloatModes {
-      let (begin, end) = partition.range(of: part)
-      if let staging, let chunks {
+      let (begin, end) = plan.pointee.partition.range(of: part)
+      var work = plan.pointee.work
+      if let chunks = plan.pointee.chunks, let staging = plan.pointee.staging {
         let thread = staging.buffers.take()
         for chunk in begin..<end {
           let rows = chunks.range(of: chunk)
-          staging.run(kernel, work, rows.begin, rows.end, thread: thread)
+          staging.run(plan.pointee.kernel, work, rows.begin, rows.end, thread: thread)
         }
         staging.buffers.giveBack(thread)
-      } else {
-        var work = work
-        let added = work.added_bytes > 0 ? allocate(work.added_bytes) : nil
-        work.added = ln_rows(data: added, row_stride: work.cols, batch_stride: 0)
-        kernel(&work, begin, end)
-        free(added)
+        return
       }
+      if let parameters = plan.pointee.parameters, parameters.isForEachPart {
+        parameters.fill(part).set(&work)
+      }
+      let added = work.added_bytes > 0 ? allocate(work.added_bytes) : nil
+      work.added = ln_rows(data: added, row_stride: work.cols, batch_stride: 0)
+      plan.pointee.kernel(&work, begin, end)
+      free(added)
     }
   }
 }

@@ -47,6 +47,9 @@ struct Partition {
     parts = min(count, worthwhile, Int64(threads) * perThread)
   }
 
+  /// Whether no thread has to take two parts.
+  var isPartForEach: Bool { parts <= Int64(threads) }
+
   /// How many threads take part, if none is held up.
   var threadsUsed: Int64 { min(parts, Int64(threads)) }
 

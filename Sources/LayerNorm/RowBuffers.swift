@@ -162,15 +162,16 @@ struct RowBuffers {
     return row
   }
 
-  /// The weight that kernels take, in the first shared row: ones where it is absent, else plus one where that is asked
-  /// for, by way of the second.
+  /// The weight that kernels take, in a shared row: ones where it is absent, else plus one where that is asked for, by
+  /// way of the next row.
   func fillWeight(
-    from tensor: Tensor?, addsOne: Bool, _ convert: ln_convert_kernels, _ add: ln_add_kernel
+    shared index: Int64 = 0, from tensor: Tensor?, addsOne: Bool, _ convert: ln_convert_kernels,
+    _ add: ln_add_kernel
   ) -> UnsafeMutableRawPointer {
-    guard let weight = fill(shared: 0, from: tensor, convert) else {
-      return fill(shared: 0, with: 1)
+    guard let weight = fill(shared: index, from: tensor, convert) else {
+      return fill(shared: index, with: 1)
     }
-    if addsOne { add(cols, weight, fill(shared: 1, with: 1), nil, weight) }
+    if addsOne { add(cols, weight, fill(shared: index + 1, with: 1), nil, weight) }
     return weight
   }
 

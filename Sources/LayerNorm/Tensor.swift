@@ -40,27 +40,44 @@ struct Tensor {
         LAYERNORM_ERROR_ALIGNMENT, .text(name), " is not a multiple of its element's size, ",
         .number(dtype.size))
     }
-    var before: Int64 = 0
-    var after: Int64 = dtype.size
-    var overflow = false
-    let axes: InlineArray<3, Axis> = [batch, rows, cols]
-    for index in axes.indices {
-      let axis = axes[index]
-      let (elements, o1) = axis.stride.multipliedReportingOverflow(by: axis.count - 1)
-      let (bytes, o2) = elements.multipliedReportingOverflow(by: dtype.size)
-      let (sum, o3) = (bytes < 0 ? before : after).addingReportingOverflow(bytes)
-      if bytes < 0 { before = sum } else { after = sum }
-      overflow = overflow || o1 || o2 || o3
-    }
-    let (lowest, o4) = address.subtractingReportingOverflow(UInt(before.magnitude))
-    let (highest, o5) = address.addingReportingOverflow(UInt(after.magnitude))
-    guard !(overflow || o4 || o5) else {
+    guard let span = Tensor.span(dtype.size, batch, rows, cols),
+      case let (lowest, o1) = address.subtractingReportingOverflow(span.before),
+      case let (highest, o2) = address.addingReportingOverflow(span.after), !o1 && !o2
+    else {
       throw failure(
         LAYERNORM_ERROR_SIZE, .text(name),
         " does not fit the address space with its sizes and strides")
     }
     low = lowest
     end = highest
+  }
+
+  /// How many bytes there are before the first element and from it on; nil if they can't be counted.
+  private static func span(
+    _ size: Int64, _ batch: Axis, _ rows: Axis, _ cols: Axis
+  ) -> (before: UInt, after: UInt)? {
+    // Most are contiguous.
+    if cols.stride == 1 && rows.stride == cols.count
+      && (batch.count == 1 || batch.stride == rows.count &* cols.count)
+    {
+      let (row, o1) = cols.count.multipliedReportingOverflow(by: size)
+      let (matrix, o2) = row.multipliedReportingOverflow(by: rows.count)
+      let (bytes, o3) = matrix.multipliedReportingOverflow(by: batch.count)
+      return o1 || o2 || o3 ? nil : (0, UInt(bitPattern: Int(bytes)))
+    }
+    var before: Int64 = 0
+    var after = size
+    var overflow = false
+    let axes: InlineArray<3, Axis> = [batch, rows, cols]
+    for index in axes.indices {
+      let axis = axes[index]
+      let (elements, o1) = axis.stride.multipliedReportingOverflow(by: axis.count - 1)
+      let (bytes, o2) = elements.multipliedReportingOverflow(by: size)
+      let (sum, o3) = (bytes < 0 ? before : after).addingReportingOverflow(bytes)
+      if bytes < 0 { before = sum } else { after = sum }
+      overflow = overflow || o1 || o2 || o3
+    }
+    return overflow ? nil : (UInt(before.magnitude), UInt(after.magnitude))
   }
 
   /// A contiguous array of `count` elements.
