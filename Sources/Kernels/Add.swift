@@ -200,7 +200,7 @@ private func reduce<N: Norm, S: StoredRow>(
 ) {
   #if !LAYERNORM_COMPACT
     if S.Compute.hasShortRows && registersHold(accumulatorsOf: N.sums) {
-      reduce(
+      reduceHere(
         NormOfSums<N>.self, SummedRow(added, count), around: NoShift(), count: count, fetches: true,
         into: sums)
       return

@@ -223,6 +223,17 @@ func reduce<N: Norm, S: RowSource, D: Shift>(
       return
     }
   #endif
+  reduceHere(
+    N.self, row, around: shift, count: count, fetches: fetches, asksLater: asksLater, into: result)
+}
+
+/// The same without a call, for a row that is made of much: a copy of it is read by wider loads than it has just been
+/// stored by, which wait for these to reach the cache.
+@inline(__always)
+func reduceHere<N: Norm, S: RowSource, D: Shift>(
+  _: N.Type, _ row: S, around shift: D, count: Int, fetches: Bool, asksLater: Bool = false,
+  into result: UnsafeMutablePointer<RowSums<S.Compute>>
+) where D.Compute == S.Compute {
   let reduction = ShiftedSums<N, S, D>(
     row: row, shift: shift, fetches: fetches, asksLater: asksLater)
   reduction.reduce(count).write(to: result)
