@@ -312,7 +312,7 @@ where A.Compute == T.Compute {
               count: count,
               Normalization(M.self, affine, RowScalars.Vectors(group.scalars, row: index)),
               streams: streams)
-            reduce(N.self, piped, around: NoShift(), count: count, fetches: true, into: sums)
+            reduceHere(N.self, piped, around: NoShift(), count: count, fetches: true, into: sums)
           }
           let isInRange = outOfRange >> UInt32(index) & 1 == 0
           if T.isCoarse && N.centers {
