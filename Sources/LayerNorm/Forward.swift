@@ -92,11 +92,12 @@ struct ForwardPlan {
         return
       }
       kernel = widened
+      let hasWeight = arguments.weight != nil || fillsAbsent
+      let hasBias = arguments.bias != nil || fillsAbsent && norm.centers
+      guard hasWeight || hasBias else { return }
       parameters = try ParameterCopies(
-        norm, weight: arguments.weight, bias: arguments.bias,
-        hasWeight: arguments.weight != nil || fillsAbsent,
-        hasBias: arguments.bias != nil || fillsAbsent && norm.centers,
-        addsOne: arguments.addsToWeight, kernels, split, for: partition)
+        norm, weight: arguments.weight, bias: arguments.bias, hasWeight: hasWeight,
+        hasBias: hasBias, addsOne: arguments.addsToWeight, kernels, split, for: partition)
       if let parameters, !parameters.isForEachPart { parameters.fill(0).set(&work) }
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
