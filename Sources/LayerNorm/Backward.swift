@@ -7,7 +7,6 @@ struct BackwardPlan {
   private let arguments: BackwardArguments
   private let kernel: ln_backward_kernel
   private let join: ln_join_kernel
-  private let addKernel: ln_add_kernel
   private let convert: ln_convert_kernels
   private var work: ln_backward_work
   private let blocks: RowBlocks
@@ -44,7 +43,6 @@ struct BackwardPlan {
     blockBytes = (coarseRows > 0 ? 3 : 2) * sumBytes
     joins = try Partition(2, bytes: blocks.count &* sumBytes)
     join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
-    addKernel = compute == .f64 ? kernels.pointee.add_f64 : kernels.pointee.add_f32
     convert = compute == .f64 ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
 
     let direct = BackwardPlan.kernel(x.dtype, kernels)
