@@ -145,6 +145,9 @@ private func streamRow(
   stream(stored, to: streamed, bytes: bytes)
 }
 
+/// How many bytes later what is asked for is at least: nearer lines of long rows come too late.
+@inline(__always) private var leastAhead: Int { 16384 }
+
 /// Takes the sums of (x + x_bias) + residual, rounded to T, and writes it to `sum`, where it is normalized, and to
 /// `streamed`.
 @inline(never)
@@ -166,7 +169,8 @@ func add<N: Norm, T: Element>(
     // Wider elements come without being asked for.
     if isFar {
       func far(_ elements: UnsafePointer<T>, _ rows: ln_rows) -> FarRow<T, T.Compute> {
-        FarRow(elements, ahead: ahead &* Int(rows.row_stride))
+        FarRow(
+          elements, ahead: max(ahead &* Int(rows.row_stride), leastAhead / MemoryLayout<T>.stride))
       }
       reduce(
         N.self,

@@ -6,7 +6,8 @@ func backward<T: Element>(
   _: T.Type, _ work: UnsafePointer<ln_backward_work>?, _ begin: Int64, _ end: Int64,
   _ sums: UnsafeMutableRawPointer?, _ before: Int64
 ) where T.Compute: Element {
-  let rows = BackwardRows<T>(work.unsafelyUnwrapped, sums, before: Int(before))
+  let rows = BackwardRows<T>(
+    work.unsafelyUnwrapped, sums, before: Int(before), rows: Int(end &- begin))
   rows.run(Int(begin), Int(end))
 }
 
@@ -26,9 +27,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   private let sums: ParameterSums<C>?
   /// How many rows the sums hold already.
   private let before: Int
+  /// Whether the sums are those of one row of float32, which begins them: to clear them takes a sixth of its time.
+  let isOneRow: Bool
 
   init(
-    _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, before: Int
+    _ work: UnsafePointer<ln_backward_work>, _ sums: UnsafeMutableRawPointer?, before: Int,
+    rows: Int
   ) {
     self.work = work
     self.before = before
@@ -38,7 +42,13 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     self.count = count
     reciprocalCount = C.Wide(reciprocalOf: count)
     self.sums = sums.map { ParameterSums($0, count: count) }
-    if before == 0 { self.sums?.clear(coarse: isCoarse) }
+    #if LAYERNORM_COMPACT
+      isOneRow = false
+    #else
+      isOneRow =
+        T.self == Float.self && work.pointee.coarse_rows == 0 && before &+ rows == 1
+    #endif
+    if before == 0 && !isOneRow { self.sums?.clear(coarse: isCoarse) }
   }
 
   /// Rows of one batch.
@@ -223,6 +233,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
           reduceFour(x: x, dy: dy, weight: weight, into: sums, row: index)
           continue
         }
+        if C.hasShortRows && isAroundZero {
+          reduceAroundZero(
+            x: x, dy: dy, weight: weight, count: count, fetches: work.pointee.fetches != 0,
+            asksLater: work.pointee.fetches_later != 0, into: sums, row: index)
+          continue
+        }
       #endif
       reduce(
         x: x, dy: dy, weight: weight, around: center, findsMean: !isAroundZero, count: count,
@@ -324,6 +340,14 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   @inline(never) private func finish(_ four: Four, ahead: Int) {
     let width = C.Vector.width
     let wholeEnd = C.Vector.whole(count)
+    #if LAYERNORM_COMPACT
+      let isUsual = false
+    #else
+      let isUsual =
+        !addsTwo && (T.isCoarse || !isCoarse) && (four.isGood == 15 || C.hasShortRows)
+        && sums != nil && four.tensors.pointee.dx != nil
+      if isOneRow { sums?.clear(from: isUsual && four.isGood != 0 ? wholeEnd : 0) }
+    #endif
     withUnsafeTemporaryAllocation(of: C.Vector.self, capacity: 12) { dx in
       let dx = dx.baseAddress.unsafelyUnwrapped
       // What ends with the rows, before the vectors that it overlaps are stored where it is read from.
@@ -331,9 +355,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       if wholeEnd < count { findTerms(four, wholeEnd, isLast: true, dx: last) }
       var column = 0
       #if !LAYERNORM_COMPACT
-        if !addsTwo, T.isCoarse || !isCoarse, four.isGood == 15 || C.hasShortRows, let sums,
-          four.tensors.pointee.dx != nil
-        {
+        if isUsual, let sums {
           finishUsual(four, sums, ahead: ahead)
           column = T.splits ? splitColumns : wholeEnd
         }

@@ -6,7 +6,7 @@ import CShims
     /// and with the numbers of the rows in registers.
     @inline(__always)
     func finishUsual(_ four: Four, _ sums: ParameterSums<C>, ahead: Int) {
-      if four.isGood != 15 {
+      if C.hasShortRows && four.isGood != 15 {
         for row in 0..<4 where four.isGood >> UInt32(row) & 1 != 0 {
           finishOne(four, row, sums)
         }
@@ -36,16 +36,17 @@ import CShims
     }
     /// Its rstd may have a low part.
     @inline(never) private func finishOne(_ four: Four, _ row: Int, _ sums: ParameterSums<C>) {
-      finish(rows: 1, of: four, row, sums, ahead: 0)
+      finish(rows: 1, of: four, row, sums, ahead: 0, begins: isOneRow)
     }
 
     /// - Parameters:
     ///   - rows: 4, or 1, the row `firstRow`.
     ///   - ahead: how many elements later a row is that is asked for; 0 for none.
+    ///   - begins: whether the sums are nothing yet, and not cleared.
     @inline(__always)
     private func finish(
       rows: Int, of four: Four, _ firstRow: Int, _ sums: ParameterSums<C>, ahead: Int,
-      isAroundZero: Bool = false
+      isAroundZero: Bool = false, begins: Bool = false
     ) {
       ln_align_stack()
       let width = columnsAtOnce(T.self)
@@ -105,7 +106,9 @@ import CShims
         // other is.
         @inline(__always) func finish<S: ColumnSums<C>>(_: S.Type) {
           let later = T.splits ? column &+ C.Vector.width : column
-          var sumsOfColumns = (S(sums, at: column), S(sums, at: later))
+          var sumsOfColumns =
+            rows == 1 && C.self == Float.self && begins
+            ? (S(), S()) : (S(sums, at: column), S(sums, at: later))
           var next = addend.map { $0[four.first &+ firstRow] + column }
           @inline(__always)
           func finished(_ row: RowColumns, _ held: UsualRow, _ index: Int) -> ReadyColumns<T, C> {

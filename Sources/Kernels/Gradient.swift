@@ -218,10 +218,21 @@ func reduce<X: RowSource, G: RowSource, W: RowSource>(
       x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
     ).reduce(count).write(to: result, row: row)
   } else {
-    GradientSums<X, G, W, AroundZero>(
-      x: x, dy: dy, weight: weight, around: center, fetches: fetches, asksLater: asksLater
-    ).reduce(count).write(to: result, row: row)
+    reduceAroundZero(
+      x: x, dy: dy, weight: weight, count: count, fetches: fetches, asksLater: asksLater,
+      into: result, row: row)
   }
+}
+
+/// The same of x as it is, where nothing is to be found of its mean.
+@inline(never)
+func reduceAroundZero<X: RowSource, G: RowSource, W: RowSource>(
+  x: X, dy: G, weight: W, count: Int, fetches: Bool, asksLater: Bool,
+  into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
+) where X.Compute == G.Compute, W.Compute == X.Compute {
+  GradientSums<X, G, W, AroundZero>(
+    x: x, dy: dy, weight: weight, around: .zero, fetches: fetches, asksLater: asksLater
+  ).reduce(count).write(to: result, row: row)
 }
 
 #if !LAYERNORM_COMPACT

@@ -50,6 +50,13 @@ struct ParameterSums<C: ComputeScalar> {
     if coarse { self.coarse.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries) }
   }
 
+  /// From a column that an entry begins with; no coarse ones.
+  func clear(from column: Int) {
+    let first = column / C.Vector.width
+    (dweight + first).update(repeating: Entry(), count: entries &- first)
+    (dbias + first).update(repeating: Entry(), count: entries &- first)
+  }
+
   /// Moves the sums of some rows to those of all.
   @inline(never) func joinCoarse() {
     for index in 0..<(2 &* entries) {
@@ -78,6 +85,8 @@ protocol ColumnSums<C> {
   /// What is read of dy beside its vector.
   associatedtype Parts
 
+  /// Nothing.
+  init()
   init(_ sums: ParameterSums<C>, at column: Int)
   static func load(_ dy: UnsafeRawPointer) -> Parts
   mutating func add(_ dy: C.Vector, _ parts: Parts, _ normalized: C.Vector)
@@ -86,8 +95,10 @@ protocol ColumnSums<C> {
 
 /// In twice the precision.
 struct ExactSums<C: ComputeScalar>: ColumnSums {
-  private var dweight: C.Wide.LaneSums
-  private var dbias: C.Wide.LaneSums
+  private var dweight = C.Wide.LaneSums()
+  private var dbias = C.Wide.LaneSums()
+
+  @inline(__always) init() {}
 
   @inline(__always) init(_ sums: ParameterSums<C>, at column: Int) {
     dweight = sums.dweight(at: column).pointee
@@ -113,8 +124,10 @@ struct ExactSums<C: ComputeScalar>: ColumnSums {
 
 /// Of some 16-bit rows.
 struct CoarseSums<C: ComputeScalar>: ColumnSums {
-  private var dweight: C.Vector
-  private var dbias: C.Vector
+  private var dweight = C.Vector(repeating: .zero)
+  private var dbias = C.Vector(repeating: .zero)
+
+  @inline(__always) init() {}
 
   @inline(__always) init(_ sums: ParameterSums<C>, at column: Int) {
     dweight = sums.coarseDweight(at: column).pointee
