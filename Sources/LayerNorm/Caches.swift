@@ -26,6 +26,14 @@ struct Caches {
   /// Whether the caches have little of a call's memory when it begins.
   func isFar(_ elements: Int64, of bytes: Int64) -> Bool { elements >= smallestFar / bytes }
 
+  /// How many bytes of x go through both passes together; 0: few. Where lines come from further than a second level,
+  /// few rows: those of the next group are read while these are written.
+  func bytesPerGroup(_ elements: Int64, of bytes: Int64, isBeyondNear: Bool) -> Int64 {
+    if isBeyondNear { return 0 }
+    return isLastNear && Caches.secondMayLack(elements, of: bytes)
+      ? min(bytesPerGroup, 16 << 10) : bytesPerGroup
+  }
+
   /// Whether the caches that are near have little of it: on Intel's servers those are the first two levels, which each
   /// of the threads has.
   func isBeyondNear(_ elements: Int64, of bytes: Int64, on threads: Int64) -> Bool {

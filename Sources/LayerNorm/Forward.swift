@@ -49,7 +49,8 @@ struct ForwardPlan {
       waitsApart: bytesAdded > 0)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
-      bytes_per_group: isBeyondNear ? 0 : machine.bytesPerGroup,
+      bytes_per_group: machine.bytesPerGroup(
+        norm.elements, of: tensors, isBeyondNear: isBeyondNear),
       // Of short rows of 16 bits the operations are what takes time wherever they are.
       has_pairs: machine.hasPairs(
         areOfVectors: y.hasRowsOfVectors,
