@@ -161,7 +161,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         tensors: tensors, first: first &+ index, isGood: good >> UInt32(index) & 15,
         scalars: group.scalars, firstScalar: index)
       finish(
-        four, ahead: max(rows &* Int(work.pointee.x.row_stride), 8192 / MemoryLayout<T>.stride))
+        four, ahead: max(rows &* Int(work.pointee.x.row_stride), 32768 / MemoryLayout<T>.stride))
       for row in index..<min(index &+ 4, rows) where good >> UInt32(row) & 1 == 0 {
         finishScaled(tensors, first &+ row)
       }
