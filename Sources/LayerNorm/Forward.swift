@@ -145,10 +145,14 @@ struct ForwardPlan {
     // is less of the time. Several wait for memory, which caches keep more of y from.
     let isEarly = !isShared && arguments.addsToX && row >= 512
     let isLate = isShared && row < 8192
+    // Of as much as the caches hold, the call itself has lost what it begins with, and two threads that store short rows
+    // past them take half as long again.
+    let losesItself =
+      isShared && row < 512 && caches.isFar(arguments.norm.elements, of: bytes)
     // Two outputs, and little to compute for each line of them.
     let streamsSum = waitsApart && arguments.sum != nil && size == 4
     return
-      (isLost
+      (isLost && !losesItself
       || caches.streams(
         arguments.norm.elements, outputOf: size, allOf: bytes,
         from: isEarly ? 12 : isLate ? 20 : 16, far: streamsSum ? 6 : 16))
