@@ -43,23 +43,23 @@ where A.Compute == T.Compute {
   private let work: UnsafePointer<ln_forward_work>
   private let affine: A
   private let count: Int
-  /// Large calls have had 16-bit parameters converted.
-  @inline(__always) private static var takesLargeCalls: Bool { P.self == C.self }
+  /// Those of many rows have had 16-bit parameters converted.
+  @inline(__always) private static var takesManyRows: Bool { P.self == C.self }
   @inline(__always) private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
     #else
-      Self.takesLargeCalls && work.pointee.is_far != 0
+      Self.takesManyRows && work.pointee.is_far != 0
     #endif
   }
   @inline(__always) private var streams: Bool {
-    Self.takesLargeCalls && work.pointee.streams != 0
+    Self.takesManyRows && work.pointee.streams != 0
   }
 
   /// Whether there is code for rows to be normalized while others are read: where registers do not hold the numbers of
   /// both, computing binds.
   @inline(__always) private var canBePiped: Bool {
-    C.self == Float.self && Self.takesLargeCalls && !A.isRare && LN_VECTORS_IN_REGISTERS > 8
+    C.self == Float.self && Self.takesManyRows && !A.isRare && LN_VECTORS_IN_REGISTERS > 8
   }
 
   @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
@@ -130,9 +130,15 @@ where A.Compute == T.Compute {
   ) {
     let outOfRange = statistics.find(tensors, first, rows: rows, group)
     #if !LAYERNORM_COMPACT
-      if C.hasShortRows && !A.isRare && outOfRange == 0 && count == 4 &* C.Vector.width {
-        normalizeFour(tensors, first, rows: rows, group)
-        return
+      if !A.isRare && Self.takesManyRows && outOfRange == 0 && isShortRow(count, of: C.self) {
+        if !streams {
+          normalizeShort(tensors, first, rows: rows, group)
+          return
+        }
+        if Normalization<N, A>.canStream(tensors.pointee.y[first], count: count) {
+          streamShort(tensors, first, rows: rows, group)
+          return
+        }
       }
     #endif
     normalize(tensors, first, 0..<rows, group, outOfRange)
@@ -150,7 +156,8 @@ where A.Compute == T.Compute {
       &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
-      !isFar && work.pointee.has_pairs != 0 && !streams && count >= columnsAtOnce(T.self)
+      Self.takesManyRows && !isFar && work.pointee.has_pairs != 0 && !streams
+      && count >= columnsAtOnce(T.self)
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows.upperBound
     while left > rows.lowerBound {
@@ -179,7 +186,7 @@ where A.Compute == T.Compute {
         normalizeOutOfRange(x, into: into, row: tensors.pointee.first &+ first &+ index)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
-      } else if T.isCoarse && Self.takesLargeCalls && N.centers && !A.isRare
+      } else if T.isCoarse && Self.takesManyRows && N.centers && !A.isRare
         && hasCenterZero(group.scalars, index)
       {
         // Where elements are converted it tells, in large calls, whose parameters are not.
@@ -337,42 +344,73 @@ where A.Compute == T.Compute {
       }
     }
 
-    /// Rows of four vectors: weight and bias stay in registers, and calls and loops would take as long as the
-    /// rest.
+    /// Short rows: calls, and finding the way through what any row may need, would take as long as the rest.
     @inline(never)
-    private func normalizeFour(
+    private func normalizeShort(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
+      normalizeShort(tensors, first, rows: rows, group, streams: false)
+    }
+    /// The same past the caches.
+    @inline(never)
+    private func streamShort(
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
+    ) {
+      normalizeShort(tensors, first, rows: rows, group, streams: true)
+    }
+
+    @inline(__always)
+    private func normalizeShort(
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
+      _ group: ForwardGroup<T>,
+      streams: Bool
+    ) {
       ln_align_stack()
-      let x = tensors.pointee.normalized
-      let y = tensors.pointee.y
+      let rowsOfX = tensors.pointee.normalized
+      let rowsOfY = tensors.pointee.y
+      let width = C.Vector.width
+      let wholeEnd = C.Vector.whole(count)
+      let splitEnd = T.splits ? count & (0 &- 2 &* width) : 0
+      let end = count &- width
       let descends =
         streams
-        && ColumnOrder(reading: UnsafePointer(x[first]), storing: y[first]).descends
-      let (begin, step) = columns(0..<count, by: C.Vector.width, descends: descends)
-      let a = affine.terms(at: begin)
-      let b = affine.terms(at: begin &+ step)
-      let c = affine.terms(at: begin &+ 2 &* step)
-      let d = affine.terms(at: begin &+ 3 &* step)
-      let streams =
-        streams && Normalization<N, A>.canStream(y[first], count: count)
+        && ColumnOrder(reading: UnsafePointer(rowsOfX[first]), storing: rowsOfY[first]).descends
       var index = descends ? rows &- 1 : 0
+      let step = descends ? -1 : 1
       // What the loop keeps in memory would wait for stores as well.
-      var elements = x[first &+ index] + begin
-      var into = y[first &+ index] + begin
-      let strides = descends ? (x: 0 &- x.stride, y: 0 &- y.stride) : (x: x.stride, y: y.stride)
+      var elements = rowsOfX[first &+ index]
+      var into = rowsOfY[first &+ index]
+      let strides = (x: rowsOfX.stride &* step, y: rowsOfY.stride &* step)
       for _ in 0..<rows {
-        let normalization = Normalization(
-          N.self, affine, RowScalars.Vectors(group.scalars, row: index))
         let x = Row<T, C>(elements)
         let y = into
+        @inline(__always) func normalize<M: Norm>(_: M.Type) {
+          let normalization = Normalization(
+            M.self, affine, RowScalars.Vectors(group.scalars, row: index))
+          // Before the vectors that it overlaps are stored, which may be where it is read from.
+          let last =
+            wholeEnd < count
+            ? normalization.normalized(x, at: end, affine.terms(at: end), as: T.self)
+            : C.Vector(repeating: .zero)
+          var column = 0
+          while T.splits && column < splitEnd {
+            normalization(twoOf: x, at: column, into: y, streams: streams)
+            column &+= 2 &* width
+          }
+          while column < wholeEnd {
+            normalization(x, at: column, into: y, streams: streams)
+            column &+= width
+          }
+          if wholeEnd < count { C.store(last, to: y + end, nanIsShort: A.nanIsShort) }
+        }
+        if T.isCoarse && N.centers && hasCenterZero(group.scalars, index) {
+          normalize(LayerNormAroundZero.self)
+        } else {
+          normalize(N.self)
+        }
         elements += strides.x
         into += strides.y
-        normalization(x, at: 0, a, into: y, streams: streams)
-        normalization(x, at: step, b, into: y, streams: streams)
-        normalization(x, at: 2 &* step, c, into: y, streams: streams)
-        normalization(x, at: 3 &* step, d, into: y, streams: streams)
-        index &+= descends ? -1 : 1
+        index &+= step
       }
     }
   }

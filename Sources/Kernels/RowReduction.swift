@@ -91,6 +91,58 @@ extension RowReduction {
     return sums
   }
 
+  /// The same of a row of a vector or more, but so few that calls, loops over blocks, and taking even and odd columns
+  /// apart would take as long as the sums.
+  @inline(__always) func reduceShort(_ count: Int) -> Sums {
+    let width = Self.width
+    let wholeEnd = Compute.Vector.whole(count)
+    // What is over four at a time comes first: then the last vector is in the last accumulator, however many there are.
+    let over = wholeEnd & (3 &* width)
+    var c = Lanes()
+    var d = Lanes()
+    var sums = Sums()
+    @inline(__always) func addTail() {
+      if wholeEnd < count { add(last: count &- wholeEnd, of: count, to: &d) }
+    }
+    if registersHold(accumulatorsOf: Self.sumsPerAccumulator) {
+      var a = Lanes()
+      var b = Lanes()
+      var index = 0
+      @inline(__always) func addNext(to lanes: inout Lanes) {
+        add(index, to: &lanes)
+        index &+= width
+      }
+      if over != 0 {
+        if over > 2 &* width { addNext(to: &b) }
+        if over > width { addNext(to: &c) }
+        addNext(to: &d)
+      }
+      while index < wholeEnd {
+        addNext(to: &a)
+        addNext(to: &b)
+        addNext(to: &c)
+        addNext(to: &d)
+      }
+      addTail()
+      sums.add((a + b) + (c + d))
+    } else {
+      @inline(__always) func addTwo(_ turn: Int) {
+        c = Lanes()
+        d = Lanes()
+        addEveryFourth(
+          (over &+ turn &* width) & (3 &* width), to: &c,
+          (over &+ (turn &+ 1) &* width) & (3 &* width), to: &d, before: wholeEnd
+        ) {}
+      }
+      addTwo(0)
+      let first = c + d
+      addTwo(2)
+      addTail()
+      sums.add(first + (c + d))
+    }
+    return sums
+  }
+
   @inline(__always) func reduce(_ count: Int) -> Sums {
     guard count >= Self.width else {
       var sums = Sums()

@@ -164,6 +164,11 @@ struct RowShift<Compute: ComputeScalar>: Shift {
 /// How many elements ahead of a row of four vectors later ones are asked for: 4 to 8 KB.
 @inline(__always) var shortRowsAhead: Int { 2048 }
 
+/// Whether calls and loops would take as long as what is done with a row.
+@inline(__always) func isShortRow<C: ComputeScalar>(_ count: Int, of _: C.Type) -> Bool {
+  C.hasShortRows && count >= C.Vector.width && count <= 16 &* C.Vector.width
+}
+
 /// The sums of each of some rows.
 @inline(never)
 func reduce<N: Norm, T: Element>(
@@ -171,6 +176,14 @@ func reduce<N: Norm, T: Element>(
   rows rowCount: Int, into results: UnsafeMutablePointer<RowSums<T.Compute>>
 ) {
   let count = Int(work.pointee.cols)
+  #if !LAYERNORM_COMPACT
+    if isShortRow(count, of: T.Compute.self)
+      && count != 4 &* T.Compute.Vector.width
+    {
+      reduceShort(N.self, rows, first, rows: rowCount, count, into: results)
+      return
+    }
+  #endif
   for index in 0..<rowCount {
     let row = Row<T, T.Compute>(rows[first &+ index])
     #if !LAYERNORM_COMPACT
@@ -187,6 +200,19 @@ func reduce<N: Norm, T: Element>(
 }
 
 #if !LAYERNORM_COMPACT
+  /// The same of short rows.
+  @inline(never)
+  private func reduceShort<N: Norm, T: Element>(
+    _: N.Type, _ rows: BatchRows<T>, _ first: Int, rows rowCount: Int, _ count: Int,
+    into results: UnsafeMutablePointer<RowSums<T.Compute>>
+  ) {
+    for index in 0..<rowCount {
+      ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
+        row: Row(rows[first &+ index]), shift: NoShift(), fetches: false, asksLater: false
+      ).reduceShort(count).write(to: results + index)
+    }
+  }
+
   /// The same of a row of four vectors.
   ///
   /// - Parameter fetches: whether a later row is asked for.

@@ -132,7 +132,7 @@ struct ForwardPlan {
   }
 
   /// Fewer rows than this are not worth converting weight and bias for.
-  private static let fewRows: Int64 = 16
+  static var fewRows: Int64 { 16 }
 
   private static func streams(
     _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isLost: Bool, isShared: Bool,
