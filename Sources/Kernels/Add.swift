@@ -160,7 +160,6 @@ func add<N: Norm, T: Element>(
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
   let isFar = T.isCoarse && work.pointee.is_far != 0
-  let isFour = T.Compute.hasShortRows && count == 4 &* T.Compute.Vector.width
   let added = AddedRow<Row<T, T.Compute>>(
     x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed)
   #if LAYERNORM_COMPACT
@@ -180,8 +179,6 @@ func add<N: Norm, T: Element>(
           bias: bias, residual: residual.map { far($0, work.pointee.residual) }, sum: sum,
           streamed: streamed),
         into: sums, count)
-    } else if isFour {
-      reduceFour(N.self, SummedRow(added, count), into: sums)
     } else {
       reduce(N.self, added, into: sums, count)
     }
@@ -196,6 +193,28 @@ func add<N: Norm, T: Element>(
   #endif
   streamRow(sum + begin, to: streamed + begin, bytes: (count &- begin) &* MemoryLayout<T>.stride)
 }
+
+#if !LAYERNORM_COMPACT
+  /// The same of short rows, with nothing but a residual to add. Of a norm that does not center, the sum is not looked
+  /// at: one code for both.
+  @inline(never)
+  func addShort<T: Element>(
+    _ x: BatchRows<T>, _ residual: BatchRows<T>, into sum: BatchRows<T>, _ first: Int, rows: Int,
+    _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int
+  ) {
+    for index in 0..<rows {
+      let row = first &+ index
+      let added = AddedRow<Row<T, T.Compute>>(
+        x: Row(x[row]), bias: nil, residual: Row(residual[row]), sum: sum[row], streamed: nil)
+      let summed = SummedRow(added, count)
+      if count == 4 &* T.Compute.Vector.width {
+        reduceFour(LayerNorm.self, summed, into: sums + index)
+      } else {
+        reduceShort(LayerNorm.self, summed, count, into: sums + index)
+      }
+    }
+  }
+#endif
 
 /// Writes the sums x + residual, and takes theirs.
 @inline(__always)

@@ -139,6 +139,15 @@ struct GroupStatistics<T: Element> {
     _ sums: UnsafeMutablePointer<RowSums<C>>
   ) {
     let normalized = tensors.pointee.normalized
+    #if !LAYERNORM_COMPACT
+      if let residual = tensors.pointee.residual, work.pointee.x_bias == nil,
+        tensors.pointee.streamed == nil, isShortRow(count, of: C.self)
+      {
+        addShort(
+          tensors.pointee.x, residual, into: normalized, first, rows: rows, sums, count)
+        return
+      }
+    #endif
     if adds {
       for index in 0..<rows {
         let x = UnsafePointer(tensors.pointee.x[first &+ index])

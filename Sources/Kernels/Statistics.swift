@@ -207,10 +207,17 @@ func reduce<N: Norm, T: Element>(
     into results: UnsafeMutablePointer<RowSums<T.Compute>>
   ) {
     for index in 0..<rowCount {
-      ShiftedSums<N, Row<T, T.Compute>, NoShift<T.Compute>>(
-        row: Row(rows[first &+ index]), shift: NoShift(), fetches: false, asksLater: false
-      ).reduceShort(count).write(to: results + index)
+      reduceShort(N.self, Row<T, T.Compute>(rows[first &+ index]), count, into: results + index)
     }
+  }
+
+  @inline(__always)
+  func reduceShort<N: Norm, S: RowSource>(
+    _: N.Type, _ row: S, _ count: Int, into result: UnsafeMutablePointer<RowSums<S.Compute>>
+  ) {
+    ShiftedSums<N, S, NoShift<S.Compute>>(
+      row: row, shift: NoShift(), fetches: false, asksLater: false
+    ).reduceShort(count).write(to: result)
   }
 
   /// The same of a row of four vectors.
