@@ -206,12 +206,7 @@ func add<N: Norm, T: Element>(
       let row = first &+ index
       let added = AddedRow<Row<T, T.Compute>>(
         x: Row(x[row]), bias: nil, residual: Row(residual[row]), sum: sum[row], streamed: nil)
-      let summed = SummedRow(added, count)
-      if count == 4 &* T.Compute.Vector.width {
-        reduceFour(LayerNorm.self, summed, into: sums + index)
-      } else {
-        reduceShort(LayerNorm.self, summed, count, into: sums + index)
-      }
+      reduceShort(LayerNorm.self, SummedRow(added, count), count, into: sums + index)
     }
   }
 #endif

@@ -209,6 +209,11 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
     _ sums: UnsafePointer<GradientRowSums<C>>
   ) -> UInt32 {
+    #if !LAYERNORM_COMPACT
+      if isShortRow(count, of: C.self) {
+        return findShortSums(tensors, first, rows: rows, sums)
+      }
+    #endif
     var aroundZero: UInt32 = 0
     let means = work.pointee.mean?.assumingMemoryBound(to: C.self)
     let asks = work.pointee.writes_ahead == 1
@@ -229,10 +234,6 @@ struct BackwardRows<T: Element> where T.Compute: Element {
         }
       }
       #if !LAYERNORM_COMPACT
-        if C.hasShortRows && isAroundZero && count == 4 &* C.Vector.width {
-          reduceFour(x: x, dy: dy, weight: weight, into: sums, row: index)
-          continue
-        }
         if C.hasShortRows && isAroundZero {
           reduceAroundZero(
             x: x, dy: dy, weight: weight, count: count, fetches: work.pointee.fetches != 0,
@@ -248,16 +249,53 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     return aroundZero
   }
 
+  #if !LAYERNORM_COMPACT
+    /// The same of short rows.
+    @inline(never)
+    private func findShortSums(
+      _ tensors: UnsafePointer<Tensors>, _ first: Int, rows: Int,
+      _ sums: UnsafePointer<GradientRowSums<C>>
+    ) -> UInt32 {
+      var aroundZero: UInt32 = 0
+      let (rowsOfX, rowsOfDy) = (tensors.pointee.x, tensors.pointee.dy)
+      let means = work.pointee.mean.map {
+        $0.assumingMemoryBound(to: C.self) + (tensors.pointee.first &+ first)
+      }
+      let centers = centers
+      var x = Row<T, C>(rowsOfX[first])
+      var dy = Row<T, C>(rowsOfDy[first])
+      var bit: UInt32 = 1
+      for index in 0..<rows {
+        let mean = means?[index] ?? .zero
+        if !centers || hasMeanNearZero(x, mean: mean) {
+          aroundZero |= bit
+          reduceShort(x: x, dy: dy, weight: weight, count: count, into: sums, row: index)
+        } else {
+          reduce(
+            x: x, dy: dy, weight: weight, around: mean, findsMean: true, count: count, into: sums,
+            row: index)
+        }
+        x = Row(x.elements + rowsOfX.stride)
+        dy = Row(dy.elements + rowsOfDy.stride)
+        bit = bit &+ bit
+      }
+      return aroundZero
+    }
+  #endif
+
   /// Whether a row's given mean is small beside the spread, so that what its rounding left does not matter: by the first
   /// and the last vector, of whose elements at least a quarter have to be further from it than it is from 0. (What
   /// rstd says of the spread does not do: it knows of an eps that may not be this call's.) The sums are then taken
   /// of x as it is, and need not find the mean.
   @inline(__always) private func isAroundZero(_ x: Row<T, C>, mean: C) -> Bool {
     guard centers else { return true }
-    guard count >= C.Vector.width else { return false }
+    return count >= C.Vector.width && hasMeanNearZero(x, mean: mean)
+  }
+
+  @inline(__always) private func hasMeanNearZero(_ x: Row<T, C>, mean: C) -> Bool {
     // A subnormal mean has been rounded by more than others.
     let bound = C.Vector(repeating: mean.magnitude + mean.magnitude + C(0x1p-125))
-    return x.load(0).lanesAtLeast(bound, and: x.loadLast(of: count)) >= C.Vector.width / 4
+    return x.load(0).lanesAtLeast(bound, and: x.load(count &- C.Vector.width)) >= C.Vector.width / 4
   }
 
   /// Of the rows of a chain.

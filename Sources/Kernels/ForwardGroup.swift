@@ -43,6 +43,11 @@ struct GroupStatistics<T: Element> {
   private let count: Int
   let reciprocalCount: C.Wide
   private var centers: Bool { work.pointee.centers != 0 }
+  /// Whether the sum of rows that are added to is taken for a norm that does not center too, which does not look at it:
+  /// one code for both, where that is no slower.
+  @inline(__always) private var addsOneWay: Bool {
+    !T.isCoarse && registersHold(accumulatorsOf: LayerNorm.sums)
+  }
   var adds: Bool {
     work.pointee.residual.data != nil || work.pointee.x_bias != nil
       || work.pointee.sum.data != nil
@@ -117,9 +122,13 @@ struct GroupStatistics<T: Element> {
       var normalized = x
       if adds {
         normalized = BatchRows(work.pointee.sum, at: position) ?? y
-        add(
-          N.self, work, x[0], BatchRows<T>(work.pointee.residual, at: position)?[0],
-          into: normalized[0], nil, sums, count, ahead: 1)
+        let residual = BatchRows<T>(work.pointee.residual, at: position)?[0]
+        if addsOneWay {
+          add(
+            LayerNorm.self, work, x[0], residual, into: normalized[0], nil, sums, count, ahead: 1)
+        } else {
+          add(N.self, work, x[0], residual, into: normalized[0], nil, sums, count, ahead: 1)
+        }
       } else {
         reduce(
           N.self, Row<T, C>(x[0]), around: NoShift(), count: count,
@@ -154,7 +163,7 @@ struct GroupStatistics<T: Element> {
         let residual = tensors.pointee.residual?[first &+ index]
         let sum = normalized[first &+ index]
         let streamed = tensors.pointee.streamed?[first &+ index]
-        if centers {
+        if centers || addsOneWay {
           add(
             LayerNorm.self, work, x, residual, into: sum, streamed, sums + index, count, ahead: rows
           )

@@ -236,13 +236,14 @@ func reduceAroundZero<X: RowSource, G: RowSource, W: RowSource>(
 }
 
 #if !LAYERNORM_COMPACT
-  /// The same of a row of four vectors, around zero.
+  /// The same of a short row, around zero.
   @inline(__always)
-  func reduceFour<X: RowSource, G: RowSource, W: RowSource>(
-    x: X, dy: G, weight: W, into result: UnsafePointer<GradientRowSums<X.Compute>>, row: Int
+  func reduceShort<X: RowSource, G: RowSource, W: RowSource>(
+    x: X, dy: G, weight: W, count: Int, into result: UnsafePointer<GradientRowSums<X.Compute>>,
+    row: Int
   ) where X.Compute == G.Compute, W.Compute == X.Compute {
     GradientSums<X, G, W, AroundZero>(x: x, dy: dy, weight: weight, around: .zero)
-      .reduceFour().write(to: result, row: row)
+      .reduceShortOrFour(count).write(to: result, row: row)
   }
 #endif
 

@@ -1,6 +1,6 @@
 import CShims
 
-/// Fills the table with the kernels of the instruction set that this module is built for.
+/// Fills the table with the kernels of the instruction set that this module is built for, but for rare ones.
 func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.forward_f32 = { forward(Float.self, params: Float.self, $0, $1, $2) }
   table.pointee.forward_f64 = { forward(Double.self, params: Double.self, $0, $1, $2) }
@@ -21,9 +21,7 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.join_f32 = { join(Float.self, $0, $1, $2, $3, $4, $5, $6) }
   table.pointee.join_f64 = { join(Double.self, $0, $1, $2, $3, $4, $5, $6) }
   table.pointee.add_f32 = { add(Float.self, $0, $1, $2, $3, $4) }
-  table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f32 = { multiplyByAdaFactor(Float.self, $0, $1, $2, $3, $4) }
-  table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.cell_f32 = ln_cell_kernels(
     forward: { cellForward(Float.self, $0, $1, $2, $3) },
     backward: { cellBackward(Float.self, $0, $1, $2, $3, $4) },
@@ -41,6 +39,12 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     to_f64: { convert(Float.self, to: Double.self, through: Float.self, $0, $1, $2, $3) },
     to_f16: { convert(Float.self, to: Half.self, through: Float.self, $0, $1, $2, $3) },
     to_bf16: { convert(Float.self, to: BFloat16.self, through: Float.self, $0, $1, $2, $3) })
+}
+
+/// Fills it with those whose speed matters so little that a CPU can have them from an instruction set below its own.
+func fillRareKernels(_ table: UnsafeMutablePointer<ln_kernel_table>) {
+  table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
+  table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.convert_f64 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },

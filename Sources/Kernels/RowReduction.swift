@@ -98,15 +98,13 @@ extension RowReduction {
     let wholeEnd = Compute.Vector.whole(count)
     // What is over four at a time comes first: then the last vector is in the last accumulator, however many there are.
     let over = wholeEnd & (3 &* width)
-    var c = Lanes()
-    var d = Lanes()
+    let tail = count &- wholeEnd
     var sums = Sums()
-    @inline(__always) func addTail() {
-      if wholeEnd < count { add(last: count &- wholeEnd, of: count, to: &d) }
-    }
     if registersHold(accumulatorsOf: Self.sumsPerAccumulator) {
       var a = Lanes()
       var b = Lanes()
+      var c = Lanes()
+      var d = Lanes()
       var index = 0
       @inline(__always) func addNext(to lanes: inout Lanes) {
         add(index, to: &lanes)
@@ -123,24 +121,31 @@ extension RowReduction {
         addNext(to: &c)
         addNext(to: &d)
       }
-      addTail()
+      if tail > 0 { add(last: tail, of: count, to: &d) }
       sums.add((a + b) + (c + d))
     } else {
-      @inline(__always) func addTwo(_ turn: Int) {
-        c = Lanes()
-        d = Lanes()
-        addEveryFourth(
-          (over &+ turn &* width) & (3 &* width), to: &c,
-          (over &+ (turn &+ 1) &* width) & (3 &* width), to: &d, before: wholeEnd
-        ) {}
+      withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
+        // As in `totalInTurn`.
+        let lanes = ln_opaque(memory.baseAddress).unsafelyUnwrapped.assumingMemoryBound(
+          to: Lanes.self)
+        var offset = over
+        for turn in 0..<4 {
+          var ofTurn = Lanes()
+          addEveryFourth(offset, before: wholeEnd, to: &ofTurn) {}
+          if turn == 3 && tail > 0 { add(last: tail, of: count, to: &ofTurn) }
+          lanes[turn] = ofTurn
+          offset = (offset &+ width) & (3 &* width)
+        }
+        sums.add((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
       }
-      addTwo(0)
-      let first = c + d
-      addTwo(2)
-      addTail()
-      sums.add(first + (c + d))
     }
     return sums
+  }
+
+  /// Where registers are few, of four vectors by code of its own.
+  @inline(__always) func reduceShortOrFour(_ count: Int) -> Sums {
+    !registersHold(accumulatorsOf: Self.sumsPerAccumulator) && count == 4 &* Self.width
+      ? reduceFour() : reduceShort(count)
   }
 
   @inline(__always) func reduce(_ count: Int) -> Sums {

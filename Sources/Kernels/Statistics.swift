@@ -217,7 +217,7 @@ func reduce<N: Norm, T: Element>(
   ) {
     ShiftedSums<N, S, NoShift<S.Compute>>(
       row: row, shift: NoShift(), fetches: false, asksLater: false
-    ).reduceShort(count).write(to: result)
+    ).reduceShortOrFour(count).write(to: result)
   }
 
   /// The same of a row of four vectors.

@@ -3,4 +3,5 @@ import CShims
 @_cdecl("ln_fill_kernel_table_x86_64_v3") @implementation
 public func ln_fill_kernel_table_x86_64_v3(_ table: UnsafeMutablePointer<ln_kernel_table>!) {
   fillKernelTable(table)
+  fillRareKernels(table)
 }

@@ -21,8 +21,13 @@ struct BackwardPlan {
   private let sums: UnsafeMutableRawPointer?
   /// Of those of a gradient, and of those of a block, with some rows of 16 bits apart.
   private let sumBytes, blockBytes: Int64
-  /// How many 16-bit rows are added up in float32: more where the gradients have 16 bits too.
+  /// How many 16-bit rows are added up in float32.
   private let coarseRows: Int32
+
+  /// More where the gradients have 16 bits too.
+  @inline(__always) static func coarseRows(ofHalfGradients: Bool) -> Int32 {
+    ofHalfGradients ? 32 : 8
+  }
 
   init(
     _ arguments: BackwardArguments, _ kernels: UnsafePointer<ln_kernel_table>
@@ -39,7 +44,8 @@ struct BackwardPlan {
       blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
     let lanes = 64 / compute.size
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
-    coarseRows = dy.dtype.size > 2 ? 0 : norm.paramType.size > 2 ? 8 : 32
+    coarseRows =
+      dy.dtype.size > 2 ? 0 : BackwardPlan.coarseRows(ofHalfGradients: norm.paramType.size == 2)
     blockBytes = (coarseRows > 0 ? 3 : 2) * sumBytes
     joins = try Partition(2, bytes: blocks.count &* sumBytes)
     join = compute == .f64 ? kernels.pointee.join_f64 : kernels.pointee.join_f32
@@ -168,7 +174,7 @@ struct BackwardPlan {
   /// dy, x, dsum, dx, and x^ of AdaNorm.
   private static let stagedBuffers: Int64 = 5
 
-  private static func kernel(
+  @inline(__always) static func kernel(
     _ dtype: DType, _ kernels: UnsafePointer<ln_kernel_table>
   ) -> ln_backward_kernel? {
     switch dtype {

@@ -59,7 +59,10 @@ enum InstructionSet: Int32 {
       switch self {
       case .x86_64: ln_fill_kernel_table_x86_64(table)
       case .x86_64_v3: ln_fill_kernel_table_x86_64_v3(table)
-      case .x86_64_v4: ln_fill_kernel_table_x86_64_v4(table)
+      case .x86_64_v4:
+        // Which fills what it has kernels of its own for.
+        ln_fill_kernel_table_x86_64_v3(table)
+        ln_fill_kernel_table_x86_64_v4(table)
       }
     #else
       ln_fill_kernel_table_x86_64(table)

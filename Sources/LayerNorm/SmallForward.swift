@@ -61,9 +61,17 @@ enum SmallForward {
       withDefaultFloatModes { kernel(&work, 0, args.rows) }
       return true
     }
-    guard
-      var call = OfManyRows(work, rows: args.rows, dtype, hasBias: args.bias != nil, kernels)
-    else { return false }
+    return runManyRows(&work, args.rows, dtype, kernels)
+  }
+
+  /// A call of 16 bits with so many rows that weight and bias are worth converting. False where these are too long for
+  /// the memory of a short call.
+  @inline(never)
+  private static func runManyRows(
+    _ work: inout ln_forward_work, _ rows: Int64, _ dtype: DType,
+    _ kernels: UnsafePointer<ln_kernel_table>
+  ) -> Bool {
+    guard var call = OfManyRows(work, rows: rows, dtype, kernels) else { return false }
     withDefaultFloatModes {
       ln_with_stack_memory(
         { call, memory in
@@ -74,7 +82,6 @@ enum SmallForward {
     return true
   }
 
-  /// A call of 16 bits with so many rows that weight and bias are worth converting.
   private struct OfManyRows {
     private var work: ln_forward_work
     private let rows: Int64
@@ -84,9 +91,8 @@ enum SmallForward {
     /// Of a parameter that has been converted.
     private let bytes: Int
 
-    /// nil where the parameters are too long for the memory of a short call.
-    @inline(__always) init?(
-      _ work: ln_forward_work, rows: Int64, _ dtype: DType, hasBias: Bool,
+    init?(
+      _ work: ln_forward_work, rows: Int64, _ dtype: DType,
       _ kernels: UnsafePointer<ln_kernel_table>
     ) {
       let isHalf = dtype == .f16
@@ -98,7 +104,8 @@ enum SmallForward {
       else { return nil }
       split = isHalf ? nil : kernels.pointee.split_f32
       bytes = (Int(work.cols) &* 4 &+ 63) & -64
-      guard bytes &* (hasBias ? 2 : 1) &* (split == nil ? 1 : 2) <= Int(LN_STACK_BYTES) else {
+      guard bytes &* (work.bias == nil ? 1 : 2) &* (split == nil ? 1 : 2) <= Int(LN_STACK_BYTES)
+      else {
         return nil
       }
       self.work = work

@@ -28,6 +28,12 @@ private func everyday(
     args.dbias = dbias
     return args
   }
+  if dtype.size == 2 {
+    // Weight and gradients are converted anyway: one code for all.
+    var args = arguments()
+    args.struct_size = MemoryLayout<layernorm_backward_args>.size
+    return layernorm_backward(&args)
+  }
   if SmallBackward.run(arguments()) { return LAYERNORM_SUCCESS }
   return theLongWay(arguments())
 }
