@@ -199,14 +199,19 @@ func add<N: Norm, T: Element>(
   /// at: one code for both.
   @inline(never)
   func addShort<T: Element>(
-    _ x: BatchRows<T>, _ residual: BatchRows<T>, into sum: BatchRows<T>, _ first: Int, rows: Int,
+    _ tensors: UnsafePointer<ForwardTensors<T>>, _ residual: BatchRows<T>, _ first: Int, rows: Int,
     _ sums: UnsafeMutablePointer<RowSums<T.Compute>>, _ count: Int
   ) {
     for index in 0..<rows {
       let row = first &+ index
+      let sum = tensors.pointee.normalized[row]
       let added = AddedRow<Row<T, T.Compute>>(
-        x: Row(x[row]), bias: nil, residual: Row(residual[row]), sum: sum[row], streamed: nil)
+        x: Row(tensors.pointee.x[row]), bias: nil, residual: Row(residual[row]), sum: sum,
+        streamed: nil)
       reduceShort(LayerNorm.self, SummedRow(added, count), count, into: sums + index)
+      if let streamed = tensors.pointee.streamed?[row] {
+        streamRow(sum, to: streamed, bytes: count &* MemoryLayout<T>.stride)
+      }
     }
   }
 #endif

@@ -150,10 +150,9 @@ struct GroupStatistics<T: Element> {
     let normalized = tensors.pointee.normalized
     #if !LAYERNORM_COMPACT
       if let residual = tensors.pointee.residual, work.pointee.x_bias == nil,
-        tensors.pointee.streamed == nil, isShortRow(count, of: C.self)
+        isShortRow(count, of: C.self)
       {
-        addShort(
-          tensors.pointee.x, residual, into: normalized, first, rows: rows, sums, count)
+        addShort(tensors, residual, first, rows: rows, sums, count)
         return
       }
     #endif
