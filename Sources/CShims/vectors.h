@@ -166,27 +166,35 @@ LN_INLINE uint32_t ln_bits8(ln_long8 mask) {
 #endif
 }
 
-/* In how many lanes neither a nor b has a magnitude below the bound. */
+/* How many lanes of a and of b have a magnitude that is not below the bound. */
 LN_INLINE int32_t ln_lanes_at_least16(ln_float16 bound, ln_float16 a, ln_float16 b) {
-  ln_int16 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
+  ln_int16 of_a = __builtin_elementwise_abs(a) >= bound;
+  ln_int16 of_b = __builtin_elementwise_abs(b) >= bound;
 #if defined(__AVX512DQ__)
-  return __builtin_popcount(_mm512_movepi32_mask((__m512i)are));
+  return __builtin_popcount(_mm512_movepi32_mask((__m512i)of_a) |
+                            (uint32_t)_mm512_movepi32_mask((__m512i)of_b) << 16);
 #elif defined(__AVX2__)
-  return __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)are.lo)) +
-         __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)are.hi));
+  return __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)of_a.lo) |
+                            (unsigned)_mm256_movemask_ps((__m256)of_a.hi) << 8 |
+                            (unsigned)_mm256_movemask_ps((__m256)of_b.lo) << 16 |
+                            (unsigned)_mm256_movemask_ps((__m256)of_b.hi) << 24);
 #else
-  return -__builtin_reduce_add(are);
+  return -__builtin_reduce_add(of_a + of_b);
 #endif
 }
 LN_INLINE int32_t ln_lanes_at_least8(ln_double8 bound, ln_double8 a, ln_double8 b) {
-  ln_long8 are = (__builtin_elementwise_abs(a) >= bound) & (__builtin_elementwise_abs(b) >= bound);
+  ln_long8 of_a = __builtin_elementwise_abs(a) >= bound;
+  ln_long8 of_b = __builtin_elementwise_abs(b) >= bound;
 #if defined(__AVX512DQ__)
-  return __builtin_popcount(_mm512_movepi64_mask((__m512i)are));
+  return __builtin_popcount(_mm512_movepi64_mask((__m512i)of_a) |
+                            (uint32_t)_mm512_movepi64_mask((__m512i)of_b) << 8);
 #elif defined(__AVX2__)
-  return __builtin_popcount((unsigned)_mm256_movemask_pd((__m256d)are.lo)) +
-         __builtin_popcount((unsigned)_mm256_movemask_pd((__m256d)are.hi));
+  return __builtin_popcount((unsigned)_mm256_movemask_pd((__m256d)of_a.lo) |
+                            (unsigned)_mm256_movemask_pd((__m256d)of_a.hi) << 4 |
+                            (unsigned)_mm256_movemask_pd((__m256d)of_b.lo) << 8 |
+                            (unsigned)_mm256_movemask_pd((__m256d)of_b.hi) << 12);
 #else
-  return (int32_t)-__builtin_reduce_add(are);
+  return (int32_t)-__builtin_reduce_add(of_a + of_b);
 #endif
 }
 

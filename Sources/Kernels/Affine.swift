@@ -163,7 +163,7 @@ extension Row {
     }
     let last = loadLast(of: count)
     nothing = nothing + (last - last)
-    return nothing.lanesAtLeast(Compute.Vector(repeating: .zero), and: nothing) < Self.width
+    return nothing.lanesAtLeast(Compute.Vector(repeating: .zero), and: nothing) < 2 &* Self.width
   }
 }
 

@@ -295,7 +295,8 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   @inline(__always) private func hasMeanNearZero(_ x: Row<T, C>, mean: C) -> Bool {
     // A subnormal mean has been rounded by more than others.
     let bound = C.Vector(repeating: mean.magnitude + mean.magnitude + C(0x1p-125))
-    return x.load(0).lanesAtLeast(bound, and: x.load(count &- C.Vector.width)) >= C.Vector.width / 4
+    return x.load(0).lanesAtLeast(bound, and: x.load(count &- C.Vector.width))
+      >= C.Vector.width / 2
   }
 
   /// Of the rows of a chain.

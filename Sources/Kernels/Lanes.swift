@@ -13,7 +13,7 @@ protocol ComputeVector {
   func adding(_ a: Self, times b: Self) -> Self
   /// self - a * b, rounded once.
   func subtracting(_ a: Self, times b: Self) -> Self
-  /// In how many lanes neither has a magnitude below the bound.
+  /// How many lanes of both have a magnitude that is not below the bound.
   func lanesAtLeast(_ bound: Self, and other: Self) -> Int
   /// The last `count` lanes; zero in the others.
   func keepingLast(_ count: Int) -> Self
