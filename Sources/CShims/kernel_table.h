@@ -27,6 +27,8 @@ typedef struct ln_forward_work {
   int64_t stores_ahead;    /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t is_piped; /* rows are stored while others are read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
+  int32_t
+      is_plain; /* rows are normalized one by one, from first column to last, with nothing asked for; likewise */
   ln_rows x, residual, sum, y;
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else
    * it waits in sum, or in y where that is not wanted. */

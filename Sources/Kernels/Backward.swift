@@ -210,7 +210,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     _ sums: UnsafePointer<GradientRowSums<C>>
   ) -> UInt32 {
     #if !LAYERNORM_COMPACT
-      if isShortRow(count, of: C.self) {
+      if isShortRow(count, of: T.self, isNear: work.pointee.may_descend != 0) {
         return findShortSums(tensors, first, rows: rows, sums)
       }
     #endif

@@ -130,15 +130,9 @@ where A.Compute == T.Compute {
   ) {
     let outOfRange = statistics.find(tensors, first, rows: rows, group)
     #if !LAYERNORM_COMPACT
-      if !A.isRare && Self.takesManyRows && outOfRange == 0 && isShortRow(count, of: C.self) {
-        if !streams {
-          normalizeShort(tensors, first, rows: rows, group)
-          return
-        }
-        if Normalization<N, A>.canStream(tensors.pointee.y[first], count: count) {
-          streamShort(tensors, first, rows: rows, group)
-          return
-        }
+      if !A.isRare && Self.takesManyRows && outOfRange == 0 && work.pointee.is_plain != 0 {
+        normalizePlainly(tensors, first, rows: rows, group)
+        return
       }
     #endif
     normalize(tensors, first, 0..<rows, group, outOfRange)
@@ -156,7 +150,7 @@ where A.Compute == T.Compute {
       &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
-      Self.takesManyRows && !isFar && work.pointee.has_pairs != 0 && !streams
+      C.hasShortRows && Self.takesManyRows && !isFar && work.pointee.has_pairs != 0 && !streams
       && count >= columnsAtOnce(T.self)
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows.upperBound
@@ -344,23 +338,31 @@ where A.Compute == T.Compute {
       }
     }
 
-    /// Short rows: calls, and finding the way through what any row may need, would take as long as the rest.
+    /// Rows one by one, from the first column to the last.
     @inline(never)
-    private func normalizeShort(
+    private func normalizePlainly(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
-      normalizeShort(tensors, first, rows: rows, group, streams: false)
+      if !streams {
+        normalizePlainly(tensors, first, rows: rows, group, streams: false)
+      } else if C.hasShortRows
+        && Normalization<N, A>.canStream(tensors.pointee.y[first], count: count)
+      {
+        streamPlainly(tensors, first, rows: rows, group)
+      } else {
+        normalize(tensors, first, 0..<rows, group, 0)
+      }
     }
     /// The same past the caches.
     @inline(never)
-    private func streamShort(
+    private func streamPlainly(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
-      normalizeShort(tensors, first, rows: rows, group, streams: true)
+      normalizePlainly(tensors, first, rows: rows, group, streams: true)
     }
 
     @inline(__always)
-    private func normalizeShort(
+    private func normalizePlainly(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
       _ group: ForwardGroup<T>,
       streams: Bool

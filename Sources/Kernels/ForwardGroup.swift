@@ -150,7 +150,7 @@ struct GroupStatistics<T: Element> {
     let normalized = tensors.pointee.normalized
     #if !LAYERNORM_COMPACT
       if let residual = tensors.pointee.residual, work.pointee.x_bias == nil,
-        isShortRow(count, of: C.self)
+        isShortRow(count, of: T.self)
       {
         addShort(tensors, residual, first, rows: rows, sums, count)
         return

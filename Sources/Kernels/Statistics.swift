@@ -164,9 +164,15 @@ struct RowShift<Compute: ComputeScalar>: Shift {
 /// How many elements ahead of a row of four vectors later ones are asked for: 4 to 8 KB.
 @inline(__always) var shortRowsAhead: Int { 2048 }
 
-/// Whether calls and loops would take as long as what is done with a row.
-@inline(__always) func isShortRow<C: ComputeScalar>(_ count: Int, of _: C.Type) -> Bool {
-  C.hasShortRows && count >= C.Vector.width && count <= 16 &* C.Vector.width
+/// Whether a row has a vector or more, and so few that calls and loops would take as long as what is done with it.
+///
+/// - Parameter isNear: whether lines that come from beyond the second-level cache come soon: then longer rows gain too,
+///   where others gain more by asking for lines.
+@inline(__always)
+func isShortRow<T: Element>(_ count: Int, of _: T.Type, isNear: Bool = false) -> Bool {
+  let width = T.Compute.Vector.width
+  return T.Compute.hasShortRows && count >= width
+    && count <= (isNear ? T.splits ? 32 : 64 : 16) &* width
 }
 
 /// The sums of each of some rows.
@@ -177,7 +183,7 @@ func reduce<N: Norm, T: Element>(
 ) {
   let count = Int(work.pointee.cols)
   #if !LAYERNORM_COMPACT
-    if isShortRow(count, of: T.Compute.self)
+    if isShortRow(count, of: T.self, isNear: work.pointee.fetches == 0)
       && count != 4 &* T.Compute.Vector.width
     {
       reduceShort(N.self, rows, first, rows: rowCount, count, into: results)

@@ -318,6 +318,9 @@ struct RowBlocks {
   private let rows: Int64
   private static let leastRows: Int64 = 32
   private static let mostRows: Int64 = 64
+  /// Of rows so short that a block of `mostRows` has fewer elements than this; its sums would take too long to join.
+  private static let mostShortRows: Int64 = 256
+  private static let fewElements: Int64 = 1 << 15
   private static let mostElements: Int64 = 1 << 18
   private static let largestCount: Int64 = 64
   /// Blocks, the last apart, are a multiple of this many rows: as many as kernels take together.
@@ -325,8 +328,10 @@ struct RowBlocks {
 
   init(rows: Int64, cols: Int64) {
     self.rows = rows
-    let largest = min(
-      max(RowBlocks.mostElements / max(cols, 1), RowBlocks.leastRows), RowBlocks.mostRows)
+    func rowsOf(_ elements: Int64) -> Int64 { elements / max(cols, 1) }
+    let most = min(
+      max(rowsOf(RowBlocks.fewElements), RowBlocks.mostRows), RowBlocks.mostShortRows)
+    let largest = min(max(rowsOf(RowBlocks.mostElements), RowBlocks.leastRows), most)
     let full = (rows - 1) / largest + 1
     count = full == 1 ? 1 : min((full + 1) / 2 * 2, RowBlocks.largestCount)
   }

@@ -47,6 +47,7 @@ struct ForwardPlan {
     let streams = ForwardPlan.streams(
       arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1,
       waitsApart: bytesAdded > 0)
+    let asksAhead = ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams)
     work = ln_forward_work(
       cols: norm.cols, rows_per_batch: norm.rows, eps: norm.eps,
       bytes_per_group: machine.bytesPerGroup(
@@ -58,13 +59,15 @@ struct ForwardPlan {
         ? 1 : 0,
       centers: norm.centers ? 1 : 0,
       rounds_rstd: y.dtype.size == 2 ? 1 : 0,
-      is_far: ForwardPlan.asksAhead(arguments, caches, isFar: isFar, streams: streams) ? 1 : 0,
+      is_far: asksAhead ? 1 : 0,
       fetches: machine.isLastNear ? 0 : 1,
       fetches_later: Caches.secondMayLack(norm.elements, of: tensors) ? 1 : 0,
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(
         arguments, machine, isBeyondNear: isBeyondNear, streams: streams) ? 1 : 0,
       streams: streams ? 1 : 0,
+      is_plain: ForwardPlan.isPlain(
+        norm.cols, of: y.dtype, machine, isFar: asksAhead || streams) ? 1 : 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows, added: ln_rows(),
@@ -133,6 +136,17 @@ struct ForwardPlan {
 
   /// Fewer rows than this are not worth converting weight and bias for.
   static var fewRows: Int64 { 16 }
+
+  /// Whether rows are normalized plainly, one by one: short ones, for which to find out about anything else takes as long
+  /// as the rest, and others where lines from beyond the second level come soon, and those of a group stay in the first
+  /// beside weight and bias. Those of bfloat16 gain more from sharing these.
+  @inline(__always)
+  static func isPlain(_ cols: Int64, of dtype: DType, _ caches: Caches, isFar: Bool) -> Bool {
+    guard cols >= dtype.compute.lanes else { return false }
+    // Of float64 there is no code for pairs.
+    return cols <= 256 || dtype == .f64 && !isFar
+      || caches.isLastNear && !isFar && dtype != .bf16 && cols <= 12288 / dtype.size
+  }
 
   private static func streams(
     _ arguments: ForwardArguments, of bytes: Int64, _ caches: Caches?, isLost: Bool, isShared: Bool,

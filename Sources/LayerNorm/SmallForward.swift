@@ -51,6 +51,7 @@ enum SmallForward {
       rounds_rstd: 0, is_far: 0, fetches: caches.isLastNear ? 0 : 1, fetches_later: 0,
       stores_ahead: 0, is_piped: 0,
       streams: 0,
+      is_plain: ForwardPlan.isPlain(args.cols, of: dtype, caches, isFar: false) ? 1 : 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       added: ln_rows(), added_bytes: 0,
