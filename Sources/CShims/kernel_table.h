@@ -28,7 +28,7 @@ typedef struct ln_forward_work {
   int32_t is_piped; /* rows are stored while others are read; none has fewer than 16 columns */
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   int32_t
-      is_plain; /* rows are normalized one by one, from first column to last, with nothing asked for; likewise */
+      is_plain; /* rows, of a vector or more, are normalized one by one, and nothing is asked for */
   ln_rows x, residual, sum, y;
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else
    * it waits in sum, or in y where that is not wanted. */
@@ -58,7 +58,7 @@ typedef struct ln_backward_work {
   int32_t reads_ahead; /* later rows of dy and x are asked for; 2: unless registers have 512 bits */
   int32_t writes_ahead; /* lines of dx too, 1: before a row's sums, 2: before they are stored to */
   int32_t fetches, fetches_later; /* lines of x and dy, as in forward */
-  int32_t may_descend;            /* columns may be gone through from the last to the first */
+  int32_t is_near; /* the last level: columns may be gone through from the last to the first */
   int32_t
       streams; /* dx is stored past the caches: apart from dy and x, aligned, and too large for them */
   int32_t

@@ -71,7 +71,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       dx = BatchRows(work.pointee.dx, at: position)
       var order = ColumnOrder()
       // Of short rows it would not tell.
-      if let dx, work.pointee.may_descend != 0, work.pointee.cols > 4 &* Int64(C.Vector.width) {
+      if let dx, work.pointee.is_near != 0, work.pointee.cols > 4 &* Int64(C.Vector.width) {
         order.add(reading: x, storing: dx, rows: 4)
         order.add(reading: dy, storing: dx, rows: 4)
       }
@@ -210,7 +210,7 @@ struct BackwardRows<T: Element> where T.Compute: Element {
     _ sums: UnsafePointer<GradientRowSums<C>>
   ) -> UInt32 {
     #if !LAYERNORM_COMPACT
-      if isShortRow(count, of: T.self, isNear: work.pointee.may_descend != 0) {
+      if isShortRow(count, of: T.self, isNear: work.pointee.is_near != 0) {
         return findShortSums(tensors, first, rows: rows, sums)
       }
     #endif

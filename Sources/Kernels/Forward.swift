@@ -43,23 +43,31 @@ where A.Compute == T.Compute {
   private let work: UnsafePointer<ln_forward_work>
   private let affine: A
   private let count: Int
-  /// Those of many rows have had 16-bit parameters converted.
-  @inline(__always) private static var takesManyRows: Bool { P.self == C.self }
+  /// Large calls have had 16-bit parameters converted.
+  @inline(__always) private static var takesLargeCalls: Bool { P.self == C.self }
   @inline(__always) private var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
     #else
-      Self.takesManyRows && work.pointee.is_far != 0
+      Self.takesLargeCalls && work.pointee.is_far != 0
     #endif
   }
   @inline(__always) private var streams: Bool {
-    Self.takesManyRows && work.pointee.streams != 0
+    Self.takesLargeCalls && work.pointee.streams != 0
+  }
+
+  /// Whether rows are normalized plainly: where it is asked for, but for long rows in few registers, which wait less in
+  /// pairs, and those whose weight and bias are converted, which share that there. Of float64 there is no code for pairs.
+  @inline(__always) private var isPlain: Bool {
+    guard C.hasShortRows else { return count >= C.Vector.width && !isFar }
+    let mayBeLong = LN_VECTORS_IN_REGISTERS > 8 && Self.takesLargeCalls
+    return work.pointee.is_plain != 0 && (mayBeLong || count <= 8 &* C.Vector.width)
   }
 
   /// Whether there is code for rows to be normalized while others are read: where registers do not hold the numbers of
   /// both, computing binds.
   @inline(__always) private var canBePiped: Bool {
-    C.self == Float.self && Self.takesManyRows && !A.isRare && LN_VECTORS_IN_REGISTERS > 8
+    C.self == Float.self && Self.takesLargeCalls && !A.isRare && LN_VECTORS_IN_REGISTERS > 8
   }
 
   @inline(__always) init(_ work: UnsafePointer<ln_forward_work>, _ affine: A) {
@@ -130,7 +138,7 @@ where A.Compute == T.Compute {
   ) {
     let outOfRange = statistics.find(tensors, first, rows: rows, group)
     #if !LAYERNORM_COMPACT
-      if !A.isRare && Self.takesManyRows && outOfRange == 0 && work.pointee.is_plain != 0 {
+      if !A.isRare && outOfRange == 0 && isPlain {
         normalizePlainly(tensors, first, rows: rows, group)
         return
       }
@@ -150,7 +158,7 @@ where A.Compute == T.Compute {
       &+ tensors.pointee.aheadOfApart
     let isFar = !A.isRare && isFar && count &* MemoryLayout<T>.stride >= 512
     let hasPairs =
-      C.hasShortRows && Self.takesManyRows && !isFar && work.pointee.has_pairs != 0 && !streams
+      C.hasShortRows && !isFar && work.pointee.has_pairs != 0 && !streams
       && count >= columnsAtOnce(T.self)
     // Pairs from the last on: y drives out of the first level what that has kept longest, which are the first rows.
     var left = rows.upperBound
@@ -180,7 +188,7 @@ where A.Compute == T.Compute {
         normalizeOutOfRange(x, into: into, row: tensors.pointee.first &+ first &+ index)
       } else if A.isRare && work.pointee.ada_scale != 0 {
         normalizeAda(work, group.scalars, index: index, x.elements, into: into)
-      } else if T.isCoarse && Self.takesManyRows && N.centers && !A.isRare
+      } else if T.isCoarse && Self.takesLargeCalls && N.centers && !A.isRare
         && hasCenterZero(group.scalars, index)
       {
         // Where elements are converted it tells, in large calls, whose parameters are not.
@@ -343,9 +351,11 @@ where A.Compute == T.Compute {
     private func normalizePlainly(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
     ) {
-      if !streams {
+      if !streams && T.isCoarse && !T.splits && count == 4 &* C.Vector.width {
+        normalizeFour(tensors, first, rows: rows, group)
+      } else if !streams {
         normalizePlainly(tensors, first, rows: rows, group, streams: false)
-      } else if C.hasShortRows
+      } else if C.hasShortRows && Self.takesLargeCalls
         && Normalization<N, A>.canStream(tensors.pointee.y[first], count: count)
       {
         streamPlainly(tensors, first, rows: rows, group)
@@ -353,7 +363,29 @@ where A.Compute == T.Compute {
         normalize(tensors, first, 0..<rows, group, 0)
       }
     }
-    /// The same past the caches.
+    /// The same of four vectors, with weight and bias in registers: where elements are converted, that tells.
+    @inline(never)
+    private func normalizeFour(
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
+    ) {
+      ln_align_stack()
+      let width = C.Vector.width
+      let a = affine.terms(at: 0)
+      let b = affine.terms(at: width)
+      let c = affine.terms(at: 2 &* width)
+      let d = affine.terms(at: 3 &* width)
+      for index in 0..<rows {
+        let normalization = Normalization(
+          N.self, affine, RowScalars.Vectors(group.scalars, row: index))
+        let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
+        let y = tensors.pointee.y[first &+ index]
+        normalization(x, at: 0, a, into: y, streams: false)
+        normalization(x, at: width, b, into: y, streams: false)
+        normalization(x, at: 2 &* width, c, into: y, streams: false)
+        normalization(x, at: 3 &* width, d, into: y, streams: false)
+      }
+    }
+    /// Past the caches.
     @inline(never)
     private func streamPlainly(
       _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>

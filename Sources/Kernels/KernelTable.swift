@@ -26,10 +26,6 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
     forward: { cellForward(Float.self, $0, $1, $2, $3) },
     backward: { cellBackward(Float.self, $0, $1, $2, $3, $4) },
     join: { cellJoin(Float.self, $0, $1, $2, $3, $4, $5) })
-  table.pointee.cell_f64 = ln_cell_kernels(
-    forward: { cellForward(Double.self, $0, $1, $2, $3) },
-    backward: { cellBackward(Double.self, $0, $1, $2, $3, $4) },
-    join: { cellJoin(Double.self, $0, $1, $2, $3, $4, $5) })
   table.pointee.convert_f32 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Float.self, through: Float.self, $0, $1, $2, $3) },
@@ -45,6 +41,10 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
 func fillRareKernels(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
+  table.pointee.cell_f64 = ln_cell_kernels(
+    forward: { cellForward(Double.self, $0, $1, $2, $3) },
+    backward: { cellBackward(Double.self, $0, $1, $2, $3, $4) },
+    join: { cellJoin(Double.self, $0, $1, $2, $3, $4, $5) })
   table.pointee.convert_f64 = ln_convert_kernels(
     from_f32: { convert(Float.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },
     from_f64: { convert(Double.self, to: Double.self, through: Double.self, $0, $1, $2, $3) },

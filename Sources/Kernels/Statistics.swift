@@ -183,7 +183,8 @@ func reduce<N: Norm, T: Element>(
 ) {
   let count = Int(work.pointee.cols)
   #if !LAYERNORM_COMPACT
-    if isShortRow(count, of: T.self, isNear: work.pointee.fetches == 0)
+    if isShortRow(
+      count, of: T.self, isNear: LN_VECTORS_IN_REGISTERS > 8 && work.pointee.fetches == 0)
       && count != 4 &* T.Compute.Vector.width
     {
       reduceShort(N.self, rows, first, rows: rowCount, count, into: results)

@@ -91,7 +91,7 @@ struct BackwardPlan {
       writes_ahead: traffic.writesAhead,
       fetches: traffic.fetches ? 1 : 0, fetches_later: traffic.fetchesLater ? 1 : 0,
       // Intel's hardware fetches what is ahead in ascending order only.
-      may_descend: Caches.current.isLastNear ? 1 : 0,
+      is_near: Caches.current.isLastNear ? 1 : 0,
       streams: traffic.streams ? 1 : 0,
       coarse_rows: coarseRows,
       detaches_mean: arguments.detachesMean ? 1 : 0, detaches_rstd: arguments.detachesRstd ? 1 : 0,

@@ -135,16 +135,15 @@ struct ForwardPlan {
   }
 
   /// Fewer rows than this are not worth converting weight and bias for.
-  static var fewRows: Int64 { 16 }
+  private static let fewRows: Int64 = 16
 
   /// Whether rows are normalized plainly, one by one: short ones, for which to find out about anything else takes as long
   /// as the rest, and others where lines from beyond the second level come soon, and those of a group stay in the first
   /// beside weight and bias. Those of bfloat16 gain more from sharing these.
   @inline(__always)
   static func isPlain(_ cols: Int64, of dtype: DType, _ caches: Caches, isFar: Bool) -> Bool {
-    guard cols >= dtype.compute.lanes else { return false }
-    // Of float64 there is no code for pairs.
-    return cols <= 256 || dtype == .f64 && !isFar
+    guard cols >= 16 else { return false }
+    return cols <= 256
       || caches.isLastNear && !isFar && dtype != .bf16 && cols <= 12288 / dtype.size
   }
 

@@ -71,7 +71,7 @@ struct SmallBackward {
         cols: args.cols, rows_per_batch: args.rows, eps: eps,
         centers: args.norm == LAYERNORM_NORM_LAYER ? 1 : 0, accumulates_dx: 0,
         reads_ahead: 0, writes_ahead: 0, fetches: 0, fetches_later: 0,
-        may_descend: Caches.current.isLastNear ? 1 : 0, streams: 0, coarse_rows: coarseRows,
+        is_near: Caches.current.isLastNear ? 1 : 0, streams: 0, coarse_rows: coarseRows,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
         weight: args.weight, split_weight: nil, mean: args.mean, rstd: args.rstd),

@@ -58,88 +58,8 @@ enum SmallForward {
       weight: args.weight, bias: args.bias, split_weight: nil, split_bias: nil, x_bias: nil,
       mean: args.mean, rstd: args.rstd,
       ada_scale: 0, ada_slope: 0)
-    guard dtype.size == 2 && args.rows >= 2 &* ForwardPlan.fewRows else {
-      withDefaultFloatModes { kernel(&work, 0, args.rows) }
-      return true
-    }
-    return runManyRows(&work, args.rows, dtype, kernels)
-  }
-
-  /// A call of 16 bits with so many rows that weight and bias are worth converting. False where these are too long for
-  /// the memory of a short call.
-  @inline(never)
-  private static func runManyRows(
-    _ work: inout ln_forward_work, _ rows: Int64, _ dtype: DType,
-    _ kernels: UnsafePointer<ln_kernel_table>
-  ) -> Bool {
-    guard var call = OfManyRows(work, rows: rows, dtype, kernels) else { return false }
-    withDefaultFloatModes {
-      ln_with_stack_memory(
-        { call, memory in
-          call.unsafelyUnwrapped.assumingMemoryBound(to: OfManyRows.self)
-            .pointee.run(memory.unsafelyUnwrapped)
-        }, &call)
-    }
+    withDefaultFloatModes { kernel(&work, 0, args.rows) }
     return true
-  }
-
-  private struct OfManyRows {
-    private var work: ln_forward_work
-    private let rows: Int64
-    private let kernel: ln_forward_kernel
-    private let convert: ln_convert_kernel
-    private let split: ln_split_kernel?
-    /// Of a parameter that has been converted.
-    private let bytes: Int
-
-    init?(
-      _ work: ln_forward_work, rows: Int64, _ dtype: DType,
-      _ kernels: UnsafePointer<ln_kernel_table>
-    ) {
-      let isHalf = dtype == .f16
-      guard
-        let kernel = isHalf
-          ? kernels.pointee.forward_f16_params_f32 : kernels.pointee.forward_bf16_params_f32,
-        let convert = isHalf
-          ? kernels.pointee.convert_f32.from_f16 : kernels.pointee.convert_f32.from_bf16
-      else { return nil }
-      split = isHalf ? nil : kernels.pointee.split_f32
-      bytes = (Int(work.cols) &* 4 &+ 63) & -64
-      guard bytes &* (work.bias == nil ? 1 : 2) &* (split == nil ? 1 : 2) <= Int(LN_STACK_BYTES)
-      else {
-        return nil
-      }
-      self.work = work
-      self.rows = rows
-      self.kernel = kernel
-      self.convert = convert
-    }
-
-    mutating func run(_ memory: UnsafeMutableRawPointer) {
-      var free = memory
-      func converted(
-        _ parameter: inout UnsafeRawPointer?, split inParts: inout UnsafeRawPointer?
-      ) {
-        guard let source = parameter else { return }
-        func matrix(_ data: UnsafeMutableRawPointer) -> ln_matrix {
-          ln_matrix(data: data, row_stride: work.cols, col_stride: 1)
-        }
-        convert(1, work.cols, matrix(UnsafeMutableRawPointer(mutating: source)), matrix(free))
-        parameter = UnsafeRawPointer(free)
-        free += bytes
-        guard let split else { return }
-        split(work.cols, parameter, free)
-        inParts = UnsafeRawPointer(free)
-        free += bytes
-      }
-      var (weight, bias) = (work.weight, work.bias)
-      var (splitWeight, splitBias) = (work.split_weight, work.split_bias)
-      converted(&weight, split: &splitWeight)
-      converted(&bias, split: &splitBias)
-      (work.weight, work.bias) = (weight, bias)
-      (work.split_weight, work.split_bias) = (splitWeight, splitBias)
-      kernel(&work, 0, rows)
-    }
   }
 
   @inline(__always)
