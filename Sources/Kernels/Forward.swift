@@ -36,23 +36,23 @@ func forward<T: Element, P: Element>(
 }
 
 /// The rows of one call.
-private struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
+struct ForwardRows<N: Norm, T: Element, P: Element, A: Affine>
 where A.Compute == T.Compute {
   typealias C = T.Compute
 
-  private let work: UnsafePointer<ln_forward_work>
-  private let affine: A
-  private let count: Int
+  let work: UnsafePointer<ln_forward_work>
+  let affine: A
+  let count: Int
   /// Large calls have had 16-bit parameters converted.
-  @inline(__always) private static var takesLargeCalls: Bool { P.self == C.self }
-  @inline(__always) private var isFar: Bool {
+  @inline(__always) static var takesLargeCalls: Bool { P.self == C.self }
+  @inline(__always) var isFar: Bool {
     #if LAYERNORM_COMPACT
       false
     #else
       Self.takesLargeCalls && work.pointee.is_far != 0
     #endif
   }
-  @inline(__always) private var streams: Bool {
+  @inline(__always) var streams: Bool {
     Self.takesLargeCalls && work.pointee.streams != 0
   }
 
@@ -147,7 +147,7 @@ where A.Compute == T.Compute {
   }
 
   @inline(never)
-  private func normalize(
+  func normalize(
     _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, _ rows: Range<Int>,
     _ group: ForwardGroup<T>, _ outOfRange: UInt32
   ) {
@@ -203,7 +203,7 @@ where A.Compute == T.Compute {
   }
 
   @inline(never)
-  private func normalizeOne(
+  func normalizeOne(
     _ x: Row<T, C>, _ scalars: UnsafePointer<RowScalars<C>>, _ row: Int,
     into y: UnsafeMutablePointer<T>, ahead: Int
   ) {
@@ -214,7 +214,7 @@ where A.Compute == T.Compute {
 
   /// - Parameter row: its number in the call.
   @inline(never)
-  private func normalizeOutOfRange(_ x: Row<T, C>, into y: UnsafeMutablePointer<T>, row: Int) {
+  func normalizeOutOfRange(_ x: Row<T, C>, into y: UnsafeMutablePointer<T>, row: Int) {
     normalizeScaled(
       work, AnyRow(x.elements), into: AnyRow(y), row: row,
       weight: AnyRow(raw: work.pointee.weight, of: P.self),
@@ -259,245 +259,3 @@ where A.Compute == T.Compute {
       descends: descends)
   }
 }
-
-#if !LAYERNORM_COMPACT
-  extension ForwardRows {
-    /// Whether there is code for one row alone: of calls that are small and of one type.
-    @inline(__always) private static var hasOneRow: Bool {
-      C.self == Float.self && P.self == T.self && !A.isRare
-    }
-
-    /// One row alone: what finds its way through many takes as long as the row.
-    @inline(never)
-    private func runOne(_ row: Int) {
-      let position = RowPosition(row, rowsPerBatch: work.pointee.rows_per_batch)
-      let y = BatchRows<T>(work.pointee.y, at: position).unsafelyUnwrapped
-      withUnsafeTemporaryAllocation(of: RowScalars<C>.self, capacity: 1) { scalars in
-        withUnsafeTemporaryAllocation(of: RowSums<C>.self, capacity: 1) { sums in
-          let scalars = scalars.baseAddress.unsafelyUnwrapped
-          let (x, isInRange) = GroupStatistics<T>(work).findOne(
-            N.self, row, at: position, y, sums.baseAddress.unsafelyUnwrapped, into: scalars)
-          if isInRange {
-            normalizeOne(x, scalars, 0, into: y[0], ahead: 0)
-          } else {
-            normalizeOutOfRange(x, into: y[0], row: row)
-          }
-        }
-      }
-    }
-
-    /// Each row of a group is normalized while the sums of one of the next group are taken: where both wait for memory,
-    /// reading and writing go on at the same time.
-    @inline(never)
-    private func runPiped(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, rows: Int, _ group: ForwardGroup<T>,
-      _ reciprocalCount: C.Wide
-    ) {
-      ln_align_stack()
-      // The first level has two groups, and weight and bias.
-      let size = max(1, min(rowsPerChain, 8192 / (count &* MemoryLayout<T>.stride)))
-      let x = tensors.pointee.x
-      func findScalars(_ first: Int, rows: Int, _ group: ForwardGroup<T>) -> UInt32 {
-        N.findScalars(
-          work, x, first, of: tensors.pointee.first &+ first, rows: rows, group.sums, count,
-          reciprocalCount, into: group.scalars)
-      }
-      var first = 0
-      var inGroup = min(size, rows)
-      var group = group
-      var later = group.withLaterScalars
-      reduce(N.self, work, x, 0, rows: inGroup, into: group.sums)
-      var outOfRange = findScalars(0, rows: inGroup, group)
-      while true {
-        let next = first &+ inGroup
-        let inNext = min(size, rows &- next)
-        for index in 0..<inNext {
-          let row = first &+ index
-          let sums = group.sums + index
-          func pipe<M: Norm>(_: M.Type) {
-            let piped = PipedRow(
-              row: Row<T, C>(x[next &+ index]), before: Row<T, C>(x[row]),
-              y: tensors.pointee.y[row],
-              count: count,
-              Normalization(M.self, affine, RowScalars.Vectors(group.scalars, row: index)),
-              streams: streams)
-            reduceHere(N.self, piped, around: NoShift(), count: count, fetches: true, into: sums)
-          }
-          let isInRange = outOfRange >> UInt32(index) & 1 == 0
-          if T.isCoarse && N.centers {
-            // Of others, what subtracts their center binds.
-            if isInRange && hasCenterZero(group.scalars, index) {
-              pipe(LayerNormAroundZero.self)
-              continue
-            }
-          } else if isInRange {
-            pipe(N.self)
-            continue
-          }
-          normalize(tensors, first, index..<(index &+ 1), group, outOfRange)
-          reduce(N.self, work, x, next &+ index, rows: 1, into: sums)
-        }
-        if inNext < inGroup { normalize(tensors, first, inNext..<inGroup, group, outOfRange) }
-        if inNext == 0 { return }
-        outOfRange = findScalars(next, rows: inNext, later)
-        (group, later) = (later, group)
-        first = next
-        inGroup = inNext
-      }
-    }
-
-    /// Rows one by one, from the first column to the last.
-    @inline(never)
-    private func normalizePlainly(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
-    ) {
-      if !streams && T.isCoarse && !T.splits && count == 4 &* C.Vector.width {
-        normalizeFour(tensors, first, rows: rows, group)
-      } else if !streams {
-        normalizePlainly(tensors, first, rows: rows, group, streams: false)
-      } else if C.hasShortRows && Self.takesLargeCalls
-        && Normalization<N, A>.canStream(tensors.pointee.y[first], count: count)
-      {
-        streamPlainly(tensors, first, rows: rows, group)
-      } else {
-        normalize(tensors, first, 0..<rows, group, 0)
-      }
-    }
-    /// The same of four vectors, with weight and bias in registers: where elements are converted, that tells.
-    @inline(never)
-    private func normalizeFour(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
-    ) {
-      ln_align_stack()
-      let width = C.Vector.width
-      let a = affine.terms(at: 0)
-      let b = affine.terms(at: width)
-      let c = affine.terms(at: 2 &* width)
-      let d = affine.terms(at: 3 &* width)
-      for index in 0..<rows {
-        let normalization = Normalization(
-          N.self, affine, RowScalars.Vectors(group.scalars, row: index))
-        let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
-        let y = tensors.pointee.y[first &+ index]
-        normalization(x, at: 0, a, into: y, streams: false)
-        normalization(x, at: width, b, into: y, streams: false)
-        normalization(x, at: 2 &* width, c, into: y, streams: false)
-        normalization(x, at: 3 &* width, d, into: y, streams: false)
-      }
-    }
-    /// Past the caches.
-    @inline(never)
-    private func streamPlainly(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
-    ) {
-      normalizePlainly(tensors, first, rows: rows, group, streams: true)
-    }
-
-    @inline(__always)
-    private func normalizePlainly(
-      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int,
-      _ group: ForwardGroup<T>,
-      streams: Bool
-    ) {
-      ln_align_stack()
-      let rowsOfX = tensors.pointee.normalized
-      let rowsOfY = tensors.pointee.y
-      let width = C.Vector.width
-      let wholeEnd = C.Vector.whole(count)
-      let splitEnd = T.splits ? count & (0 &- 2 &* width) : 0
-      let end = count &- width
-      let descends =
-        streams
-        && ColumnOrder(reading: UnsafePointer(rowsOfX[first]), storing: rowsOfY[first]).descends
-      var index = descends ? rows &- 1 : 0
-      let step = descends ? -1 : 1
-      // What the loop keeps in memory would wait for stores as well.
-      var elements = rowsOfX[first &+ index]
-      var into = rowsOfY[first &+ index]
-      let strides = (x: rowsOfX.stride &* step, y: rowsOfY.stride &* step)
-      for _ in 0..<rows {
-        let x = Row<T, C>(elements)
-        let y = into
-        @inline(__always) func normalize<M: Norm>(_: M.Type) {
-          let normalization = Normalization(
-            M.self, affine, RowScalars.Vectors(group.scalars, row: index))
-          // Before the vectors that it overlaps are stored, which may be where it is read from.
-          let last =
-            wholeEnd < count
-            ? normalization.normalized(x, at: end, affine.terms(at: end), as: T.self)
-            : C.Vector(repeating: .zero)
-          var column = 0
-          while T.splits && column < splitEnd {
-            normalization(twoOf: x, at: column, into: y, streams: streams)
-            column &+= 2 &* width
-          }
-          while column < wholeEnd {
-            normalization(x, at: column, into: y, streams: streams)
-            column &+= width
-          }
-          if wholeEnd < count { C.store(last, to: y + end, nanIsShort: A.nanIsShort) }
-        }
-        if T.isCoarse && N.centers && hasCenterZero(group.scalars, index) {
-          normalize(LayerNormAroundZero.self)
-        } else {
-          normalize(N.self)
-        }
-        elements += strides.x
-        into += strides.y
-        index &+= step
-      }
-    }
-  }
-#endif
-
-#if !LAYERNORM_COMPACT
-  /// A row whose columns, each time that some are read, have those of the row before normalized.
-  private struct PipedRow<N: Norm, T: Element, A: Affine>: RowSource
-  where A.Compute == T.Compute {
-    typealias Compute = T.Compute
-
-    private let row: Row<T, Compute>
-    private let before: Row<T, Compute>
-    private let y: UnsafeMutablePointer<T>
-    private let normalization: Normalization<N, A>
-    private let streams: Bool
-    /// The last vector of the row before, which is read before it is stored to.
-    private let last: Compute.Vector
-
-    @inline(__always) init(
-      row: Row<T, Compute>, before: Row<T, Compute>, y: UnsafeMutablePointer<T>, count: Int,
-      _ normalization: Normalization<N, A>, streams: Bool
-    ) {
-      self.row = row
-      self.before = before
-      self.y = y
-      self.normalization = normalization
-      self.streams = streams
-      last = normalization.normalizedForStore(before, endingAt: count, as: T.self)
-    }
-
-    @inline(__always) func fetch(_ index: Int) { row.fetch(index) }
-    @inline(__always) func fetchOne(_ index: Int) { row.fetchOne(index) }
-
-    @inline(__always) func load(_ index: Int) -> Compute.Vector {
-      // Stores would wait for the last level before loads do.
-      if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
-      normalization(before, at: index, into: y, streams: streams)
-      return row.load(index)
-    }
-
-    @inline(__always) static var splits: Bool { Row<T, Compute>.splits }
-    @inline(__always) func loadTwo(_ index: Int) -> (Compute.Vector, Compute.Vector) {
-      if !streams { ln_prefetch_write(UnsafeMutableRawPointer(y + index) + 1024) }
-      normalization(twoOf: before, at: index, into: y, streams: streams)
-      return row.loadTwo(index)
-    }
-
-    @inline(__always) func loadTail(_: Int, of count: Int) -> Compute.Vector {
-      storeLast(last, as: Compute.self, of: count, to: y)
-      return row.loadLast(of: count)
-    }
-
-    @inline(__always) func load(short count: Int) -> Compute.Vector { row.load(short: count) }
-  }
-#endif

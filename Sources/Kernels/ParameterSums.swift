@@ -46,7 +46,7 @@ struct ParameterSums<C: ComputeScalar> {
   }
 
   func clear(coarse: Bool) {
-    dweight.update(repeating: Entry(), count: 2 &* entries)
+    clear(from: 0)
     if coarse { self.coarse.update(repeating: C.Vector(repeating: .zero), count: 2 &* entries) }
   }
 

@@ -42,7 +42,7 @@ struct BackwardPlan {
     // Twice, since a byte takes more than twice as long as in forward, which the limits are made for.
     partition = try Partition(
       blocks.count, bytes: 2 &* blockRows &* (x.dtype.size + 2 * dy.dtype.size))
-    let lanes = 64 / compute.size
+    let lanes = compute.lanes
     sumBytes = (norm.cols + lanes - 1) / lanes * Int64(LN_SUM_BYTES)
     coarseRows =
       dy.dtype.size > 2 ? 0 : BackwardPlan.coarseRows(ofHalfGradients: norm.paramType.size == 2)

@@ -142,7 +142,7 @@ struct ForwardPlan {
   /// beside weight and bias. Those of bfloat16 gain more from sharing these.
   @inline(__always)
   static func isPlain(_ cols: Int64, of dtype: DType, _ caches: Caches, isFar: Bool) -> Bool {
-    guard cols >= 16 else { return false }
+    guard cols >= dtype.compute.lanes else { return false }
     return cols <= 256
       || caches.isLastNear && !isFar && dtype != .bf16 && cols <= 12288 / dtype.size
   }

@@ -50,7 +50,7 @@ struct SmallBackward {
       rstd: ByteSpan(args.rstd, column), dsum: ByteSpan(args.dsum, matrix),
       dx: ByteSpan(args.dx, matrix), dweight: ByteSpan(args.dweight, row),
       dbias: ByteSpan(args.dbias, row))
-    let lanes = 64 / Int64(dtype.compute.size)
+    let lanes = dtype.compute.lanes
     let sumBytes = (args.cols &+ lanes &- 1) / lanes &* Int64(LN_SUM_BYTES)
     let isHalf = dtype.size == 2
     guard matrix <= Partition.smallestShared,
