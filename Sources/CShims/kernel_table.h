@@ -29,6 +29,7 @@ typedef struct ln_forward_work {
   int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
   int32_t
       is_plain; /* rows, of a vector or more, are normalized one by one, and nothing is asked for */
+  int32_t has_long_nan; /* what is split below may be a NaN that has more than 16 bits */
   ln_rows x, residual, sum, y;
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else
    * it waits in sum, or in y where that is not wanted. */
@@ -94,8 +95,9 @@ typedef void (*ln_join_kernel)(int64_t cols, int64_t blocks, int64_t block_bytes
 typedef void (*ln_add_kernel)(int64_t cols, const void *x, const void *bias, const void *residual,
                               void *sum);
 
-/* Parameters [cols] in the order that rows of bfloat16 are computed in: of each whole 32 the even ones, then the odd ones. */
-typedef void (*ln_split_kernel)(int64_t cols, const void *parameters, void *split);
+/* Parameters [cols] in the order that rows of bfloat16 are computed in: of each whole 32 the even ones, then the odd ones.
+ * Gives whether one may be a NaN that has more than 16 bits. */
+typedef int32_t (*ln_split_kernel)(int64_t cols, const void *parameters, void *split);
 
 /* Multiplies `cols` elements of a gradient by scale + slope * normalized; and what follows them in their
  * last 64 bytes, which both rows have as memory. */

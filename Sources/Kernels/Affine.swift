@@ -78,11 +78,11 @@ struct Parameter<P: Element, Compute: ComputeScalar>: RowSource {
   }
 }
 
-/// Splits each whole two vectors of parameters.
+/// Splits each whole two vectors of parameters. Gives whether one may be a NaN that has more than 16 bits.
 @inline(__always)
 func split<C: ComputeScalar & Element>(
   _: C.Type, _ cols: Int64, _ parameters: UnsafeRawPointer?, _ split: UnsafeMutableRawPointer?
-) {
+) -> Int32 {
   let parameters = Row<C, C>(
     parameters.unsafelyUnwrapped.assumingMemoryBound(to: C.self))
   let split = split.unsafelyUnwrapped.assumingMemoryBound(to: C.self)
@@ -95,6 +95,7 @@ func split<C: ComputeScalar & Element>(
     C.store(odd, to: split + (index &+ C.Vector.width))
     index &+= width
   }
+  return parameters.mayHaveLongNaN(Int(cols)) ? 1 : 0
 }
 
 struct WeightOnly<P: Element, Compute: ComputeScalar>: Affine {

@@ -13,9 +13,11 @@ func forward<T: Element, P: Element>(
     let count = Int(work.pointee.cols)
     let lacksSplit = T.splits && !P.splits && work.pointee.split_weight == nil
     let mayHaveLongNaN =
-      T.roundsBits
-      && (weight?.row.mayHaveLongNaN(count) ?? false
-        || bias?.row.mayHaveLongNaN(count) ?? false)
+      T.splits
+      ? work.pointee.has_long_nan != 0
+      : T.roundsBits
+        && (weight?.row.mayHaveLongNaN(count) ?? false
+          || bias?.row.mayHaveLongNaN(count) ?? false)
     if !lacksSplit, !mayHaveLongNaN, work.pointee.centers != 0, let weight, let bias {
       ForwardRows<LayerNorm, T, P, WeightAndBias>(work, WeightAndBias(weight: weight, bias: bias))
         .run(Int(begin), Int(end))

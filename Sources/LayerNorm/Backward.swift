@@ -114,7 +114,6 @@ struct BackwardPlan {
     }
     // Blocks without rows have sums of zero; kernels begin the others.
     if let sums, norm.allRows == 0 { memset(sums, 0, Int(bytes)) }
-    if let parameters, !parameters.isForEachPart { parameters.fill(0).set(&work) }
   }
 
   /// What a large call does for memory.
@@ -215,9 +214,7 @@ struct BackwardPlan {
     withDefaultFloatModes {
       let (firstBlock, endBlock) = plan.pointee.partition.range(of: part)
       var work = plan.pointee.work
-      if let parameters = plan.pointee.parameters, parameters.isForEachPart {
-        parameters.fill(part).set(&work)
-      }
+      plan.pointee.parameters?.set(&work, part: part, of: plan.pointee.partition)
       if plan.pointee.chunks != nil {
         plan.pointee.runStaged(work, firstBlock, endBlock)
         return

@@ -68,6 +68,7 @@ struct ForwardPlan {
       streams: streams ? 1 : 0,
       is_plain: ForwardPlan.isPlain(
         norm.cols, of: y.dtype, machine, isFar: asksAhead || streams) ? 1 : 0,
+      has_long_nan: 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
       sum: arguments.sum?.kernelRows ?? ln_rows(), y: y.kernelRows, added: ln_rows(),
@@ -102,7 +103,6 @@ struct ForwardPlan {
       parameters = try ParameterCopies(
         norm, weight: arguments.weight, bias: arguments.bias, hasWeight: hasWeight,
         hasBias: hasBias, addsOne: arguments.addsToWeight, kernels, split, for: partition)
-      if let parameters, !parameters.isForEachPart { parameters.fill(0).set(&work) }
     } else {
       kernel = norm.compute == .f64 ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
       staging = try chunks.map { (chunks) throws(Failure) in
@@ -248,9 +248,7 @@ struct ForwardPlan {
         staging.buffers.giveBack(thread)
         return
       }
-      if let parameters = plan.pointee.parameters, parameters.isForEachPart {
-        parameters.fill(part).set(&work)
-      }
+      plan.pointee.parameters?.set(&work, part: part, of: plan.pointee.partition)
       let added = work.added_bytes > 0 ? allocate(work.added_bytes) : nil
       work.added = ln_rows(data: added, row_stride: work.cols, batch_stride: 0)
       plan.pointee.kernel(&work, begin, end)
@@ -287,10 +285,12 @@ struct ForwardStaging {
     if arguments.weight != nil {
       work.weight = UnsafeRawPointer(
         buffers.fillWeight(
-          from: arguments.weight, addsOne: arguments.addsToWeight, convert, add))
+          from: ParameterRow(arguments.weight, convert), addsOne: arguments.addsToWeight, add))
     }
-    work.bias = buffers.fill(shared: 1, from: arguments.bias, convert).map { UnsafeRawPointer($0) }
-    xBias = buffers.fill(shared: 2, from: arguments.xBias, convert)
+    work.bias =
+      buffers.fill(shared: 1, from: ParameterRow(arguments.bias, convert))
+      .map { UnsafeRawPointer($0) }
+    xBias = buffers.fill(shared: 2, from: ParameterRow(arguments.xBias, convert))
     work.x_bias = nil
     work.residual = ln_rows()
     work.sum = ln_rows()

@@ -1,35 +1,18 @@
 import CShims
 
-/// Weight and bias as kernels take them: in the compute type, and in parts beside rows that are split. Where no thread
-/// has to take two parts of a call, each part has a copy: what one thread has written, others wait for, and it for them
-/// before it can write there again.
+/// Weight and bias as kernels take them: in the compute type, and in parts beside rows that are split. A copy for each
+/// thread, of which the first part of the call that it takes makes it: what one thread has written, others wait for, and
+/// it for them before it can write there again.
 struct ParameterCopies {
   /// Of each copy: weight; bias, or ones to add; both in parts.
   let buffers: RowBuffers
-  /// Or there is one copy, 0.
-  let isForEachPart: Bool
-  private let norm: NormArguments
-  private let weight, bias: Tensor?
+  private let cols: Int64
+  /// Those that kernels take as they are; nil for others.
+  private let readyWeight, readyBias: UnsafeRawPointer?
+  private let weight, bias: ParameterRow?
   private let hasWeight, hasBias, addsOne: Bool
-  private let convert: ln_convert_kernels
   private let add: ln_add_kernel
   private let split: ln_split_kernel?
-
-  struct Pointers {
-    var weight, bias, splitWeight, splitBias: UnsafeRawPointer?
-
-    func set(_ work: inout ln_forward_work) {
-      work.weight = weight
-      work.bias = bias
-      work.split_weight = splitWeight
-      work.split_bias = splitBias
-    }
-
-    func set(_ work: inout ln_backward_work) {
-      work.weight = weight
-      work.split_weight = splitWeight
-    }
-  }
 
   /// - Parameters:
   ///   - hasWeight: whether there is to be one: of ones where the call has none.
@@ -39,52 +22,75 @@ struct ParameterCopies {
     addsOne: Bool, _ kernels: UnsafePointer<ln_kernel_table>, _ split: ln_split_kernel?,
     for partition: Partition
   ) throws(Failure) {
-    self.norm = norm
-    self.weight = weight
-    self.bias = bias
+    let isDouble = norm.compute == .f64
+    let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
+    let copies = partition.threadsUsed
+    buffers = try RowBuffers(
+      cols: norm.cols, elementSize: norm.compute.size,
+      threads: partition.hasPartForEach ? 0 : copies, shared: ParameterCopies.rows * copies)
+    cols = norm.cols
+    readyWeight = !addsOne && weight?.isReady(norm.compute) == true ? weight?.pointer : nil
+    readyBias = bias?.isReady(norm.compute) == true ? bias?.pointer : nil
+    self.weight = ParameterRow(weight, convert)
+    self.bias = ParameterRow(bias, convert)
     self.hasWeight = hasWeight
     self.hasBias = hasBias
     self.addsOne = addsOne
-    self.split = split
-    let isDouble = norm.compute == .f64
-    convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
     add = isDouble ? kernels.pointee.add_f64 : kernels.pointee.add_f32
-    isForEachPart = partition.isPartForEach
-    buffers = try RowBuffers(
-      cols: norm.cols, elementSize: norm.compute.size,
-      shared: ParameterCopies.rows * (isForEachPart ? partition.parts : 1))
+    self.split = split
   }
 
   private static let rows: Int64 = 4
 
-  func fill(_ copy: Int64) -> Pointers {
-    let first = copy * ParameterCopies.rows
-    var pointers = Pointers()
-    if hasWeight {
-      pointers.weight =
-        !addsOne && weight?.isReady(norm.compute) == true
-        ? weight?.pointer
-        : UnsafeRawPointer(
-          buffers.fillWeight(shared: first, from: weight, addsOne: addsOne, convert, add))
+  /// Has a part of the call take a copy.
+  func set(_ work: inout ln_forward_work, part: Int64, of partition: Partition) {
+    let copy = copy(for: part, of: partition)
+    work.has_long_nan = copy.hasLongNaN ? 1 : 0
+    if hasWeight { work.weight = weight(copy.first) }
+    if hasBias { work.bias = bias(copy.first) }
+    guard split != nil else { return }
+    if hasWeight { work.split_weight = UnsafeRawPointer(buffers.shared(copy.first + 2)) }
+    if hasBias { work.split_bias = UnsafeRawPointer(buffers.shared(copy.first + 3)) }
+  }
+
+  func set(_ work: inout ln_backward_work, part: Int64, of partition: Partition) {
+    let copy = copy(for: part, of: partition)
+    work.weight = weight(copy.first)
+    if split != nil { work.split_weight = UnsafeRawPointer(buffers.shared(copy.first + 2)) }
+  }
+
+  /// The first row of a copy that is made by now.
+  private func copy(for part: Int64, of partition: Partition) -> (first: Int64, hasLongNaN: Bool) {
+    let thread = partition.thread(of: part)
+    let first = thread * ParameterCopies.rows
+    // What tells whether it is made is one more thing to wait for.
+    let hasLongNaN =
+      partition.hasPartForEach ? fill(first) : buffers.once(thread) { fill(first) }
+    return (first, hasLongNaN)
+  }
+
+  private func weight(_ first: Int64) -> UnsafeRawPointer {
+    readyWeight ?? UnsafeRawPointer(buffers.shared(first))
+  }
+
+  private func bias(_ first: Int64) -> UnsafeRawPointer {
+    readyBias ?? UnsafeRawPointer(buffers.shared(first + 1))
+  }
+
+  /// Gives whether a parameter in parts may be a NaN of more than 16 bits.
+  private func fill(_ first: Int64) -> Bool {
+    if hasWeight && readyWeight == nil {
+      _ = buffers.fillWeight(shared: first, from: weight, addsOne: addsOne, add)
     }
-    if hasBias {
+    if hasBias && readyBias == nil {
       // Of a zero and -0, the sum is that zero.
-      pointers.bias =
-        bias?.isReady(norm.compute) == true
-        ? bias?.pointer
-        : UnsafeRawPointer(
-          buffers.fill(shared: first + 1, from: bias, convert)
-            ?? buffers.fill(shared: first + 1, with: -0.0))
+      _ =
+        buffers.fill(shared: first + 1, from: bias)
+        ?? buffers.fill(shared: first + 1, with: -0.0)
     }
-    guard let split else { return pointers }
-    func inParts(_ row: UnsafeRawPointer?, _ index: Int64) -> UnsafeRawPointer? {
-      row.map {
-        split(norm.cols, $0, buffers.shared(index))
-        return UnsafeRawPointer(buffers.shared(index))
-      }
-    }
-    pointers.splitWeight = inParts(pointers.weight, first + 2)
-    pointers.splitBias = inParts(pointers.bias, first + 3)
-    return pointers
+    guard let split else { return false }
+    let weight = hasWeight ? split(cols, weight(first), buffers.shared(first + 2)) : 0
+    let bias = hasBias ? split(cols, bias(first), buffers.shared(first + 3)) : 0
+    return weight | bias != 0
   }
 }

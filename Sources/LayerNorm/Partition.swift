@@ -48,10 +48,13 @@ struct Partition {
   }
 
   /// Whether no thread has to take two parts.
-  var isPartForEach: Bool { parts <= Int64(threads) }
+  var hasPartForEach: Bool { parts <= Int64(threads) }
 
   /// How many threads take part, if none is held up.
   var threadsUsed: Int64 { min(parts, Int64(threads)) }
+
+  /// The thread that takes part `index`, of those, if none is held up: the pool gives each a range of its own.
+  func thread(of index: Int64) -> Int64 { ((index + 1) * threadsUsed - 1) / parts }
 
   /// What is in part `index`; the first parts have one row more where they do not divide evenly.
   func range(of index: Int64) -> (begin: Int64, end: Int64) {

@@ -103,7 +103,7 @@ struct RowBuffers {
     memset(memory + Int(bytes), 0, Int(flags))
   }
 
-  /// Whether a thread has taken its buffers.
+  /// Whether a thread has taken its buffers, or what `once` has come to.
   private func flag(_ thread: Int64) -> UnsafeMutablePointer<Atomic<UInt32>> {
     (memory + Int(bytes + thread * RowBuffers.lineSize)).assumingMemoryBound(
       to: Atomic<UInt32>.self)
@@ -121,6 +121,24 @@ struct RowBuffers {
   }
 
   func giveBack(_ thread: Int64) { flag(thread).pointee.store(0, ordering: .releasing) }
+
+  /// What the first call for this thread's rows gave, whose `fill` alone is run; others wait for it.
+  func once(_ thread: Int64, _ fill: () -> Bool) -> Bool {
+    let isFull: UInt32 = 2
+    let flag = flag(thread)
+    var state = flag.pointee.load(ordering: .acquiring)
+    if state == 0
+      && flag.pointee.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged
+    {
+      state = fill() ? isFull | 1 : isFull
+      flag.pointee.store(state, ordering: .releasing)
+    }
+    while state < isFull {
+      ln_spin_pause()
+      state = flag.pointee.load(ordering: .acquiring)
+    }
+    return state & 1 != 0
+  }
 
   func buffer(_ index: Int64, of thread: Int64) -> UnsafeMutableRawPointer {
     memory + Int((thread * perThread + index) * rows * rowBytes)
@@ -140,12 +158,10 @@ struct RowBuffers {
       batch_stride: norm.rows &* stride)
   }
 
-  /// Converts an argument [cols] into a shared row; nil if it is absent.
-  func fill(
-    shared index: Int64, from tensor: Tensor?, _ convert: ln_convert_kernels
-  ) -> UnsafeMutableRawPointer? {
-    tensor.map {
-      gather($0, 0, 1, into: shared(index), convert)
+  /// Converts a parameter into a shared row; nil if it is absent.
+  func fill(shared index: Int64, from parameter: ParameterRow?) -> UnsafeMutableRawPointer? {
+    parameter.map {
+      $0.widen(1, cols, $0.elements, matrix(shared(index)))
       return shared(index)
     }
   }
@@ -165,10 +181,9 @@ struct RowBuffers {
   /// The weight that kernels take, in a shared row: ones where it is absent, else plus one where that is asked for, by
   /// way of the next row.
   func fillWeight(
-    shared index: Int64 = 0, from tensor: Tensor?, addsOne: Bool, _ convert: ln_convert_kernels,
-    _ add: ln_add_kernel
+    shared index: Int64 = 0, from parameter: ParameterRow?, addsOne: Bool, _ add: ln_add_kernel
   ) -> UnsafeMutableRawPointer {
-    guard let weight = fill(shared: index, from: tensor, convert) else {
+    guard let weight = fill(shared: index, from: parameter) else {
       return fill(shared: index, with: 1)
     }
     if addsOne { add(cols, weight, fill(shared: index + 1, with: 1), nil, weight) }
@@ -230,6 +245,20 @@ struct RowBuffers {
   }
 
   func free() { CShims.free(memory) }
+}
+
+/// A parameter [cols], and what converts it to the compute type.
+struct ParameterRow {
+  let elements: ln_matrix
+  let widen: ln_convert_kernel
+
+  /// nil if it is absent.
+  init?(_ tensor: Tensor?, _ convert: ln_convert_kernels) {
+    guard let tensor else { return nil }
+    elements = ln_matrix(
+      data: tensor.mutablePointer, row_stride: tensor.rows.stride, col_stride: tensor.cols.stride)
+    widen = convert.from(tensor.dtype)
+  }
 }
 
 /// Where the first of so many bytes would be if those before a pointer were before it.

@@ -118,7 +118,7 @@ struct SmallBackward {
     ofHalf.widen(1, cols, matrix(UnsafeMutableRawPointer(mutating: work.weight)), matrix(weight))
     work.weight = UnsafeRawPointer(weight)
     if let split = ofHalf.split {
-      split(cols, weight, inParts)
+      _ = split(cols, weight, inParts)
       work.split_weight = UnsafeRawPointer(inParts)
     }
     kernel(&work, 0, rows, sums, 0)

@@ -52,10 +52,12 @@ enum SmallForward {
       stores_ahead: 0, is_piped: 0,
       streams: 0,
       is_plain: ForwardPlan.isPlain(args.cols, of: dtype, caches, isFar: false) ? 1 : 0,
+      has_long_nan: 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),
       added: ln_rows(), added_bytes: 0,
-      weight: args.weight, bias: args.bias, split_weight: nil, split_bias: nil, x_bias: nil,
+      weight: args.weight, bias: args.bias, split_weight: nil, split_bias: nil,
+      x_bias: nil,
       mean: args.mean, rstd: args.rstd,
       ada_scale: 0, ada_slope: 0)
     withDefaultFloatModes { kernel(&work, 0, args.rows) }
