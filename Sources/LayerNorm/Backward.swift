@@ -320,6 +320,10 @@ struct RowBlocks {
   private static let fewElements: Int64 = 1 << 15
   private static let mostElements: Int64 = 1 << 18
   private static let largestCount: Int64 = 64
+  /// A call of one block has two where each has so many elements and rows: with the sums of both to join, one thread
+  /// alone takes a tenth longer, two of them half as long.
+  private static let leastHalf: Int64 = 1 << 15
+  private static let leastRowsOfHalf: Int64 = 16
   /// Blocks, the last apart, are a multiple of this many rows: as many as kernels take together.
   private static let unit: Int64 = 8
 
@@ -330,7 +334,8 @@ struct RowBlocks {
       max(rowsOf(RowBlocks.fewElements), RowBlocks.mostRows), RowBlocks.mostShortRows)
     let largest = min(max(rowsOf(RowBlocks.mostElements), RowBlocks.leastRows), most)
     let full = (rows - 1) / largest + 1
-    count = full == 1 ? 1 : min((full + 1) / 2 * 2, RowBlocks.largestCount)
+    let canBeTwo = rows / 2 >= max(rowsOf(RowBlocks.leastHalf), RowBlocks.leastRowsOfHalf)
+    count = full == 1 && !canBeTwo ? 1 : min((full + 1) / 2 * 2, RowBlocks.largestCount)
   }
 
   /// Whether each has a multiple of so many rows; then kernels have moved on all that they have added up before.

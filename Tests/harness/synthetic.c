@@ -53,11 +53,11 @@ static const shape few_forward_shapes[] = {
 /* On both sides of groups of 4 rows and of blocks of rows, and of the 32 rows of 16 bits that are added up
  * first. */
 static const shape backward_shapes[] = {
-    {3, 4097, true},    {9, 4096, false}, {9, 4097, false},  {2, 10000, false}, {33, 8193, false},
-    {333, 1021, false}, {4, 33, true},    {5, 16, false},    {15, 65, false},   {16, 257, false},
-    {17, 31, false},    {63, 7, false},   {64, 48, false},   {65, 130, false},  {255, 19, false},
-    {257, 64, false},   {1023, 5, true},  {1030, 65, false}, {4099, 16, false}, {20011, 3, false},
-    {0, 0, false},
+    {3, 4097, true},    {9, 4096, false},  {9, 4097, false},  {2, 10000, false}, {33, 8193, false},
+    {333, 1021, false}, {4, 33, true},     {5, 16, false},    {15, 65, false},   {16, 257, false},
+    {17, 31, false},    {63, 7, false},    {64, 48, false},   {65, 130, false},  {255, 19, false},
+    {31, 2116, false},  {32, 2047, false}, {32, 2048, true},  {64, 1024, false}, {257, 64, false},
+    {1023, 5, true},    {1030, 65, false}, {4099, 16, false}, {20011, 3, false}, {0, 0, false},
 };
 
 /* On both sides of 32 columns of bfloat16, which may be computed together, of what is left over after some, and of as few
