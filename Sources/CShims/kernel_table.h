@@ -26,7 +26,9 @@ typedef struct ln_forward_work {
   int32_t fetches_later;   /* those of the next block, where a row is not read in order */
   int64_t stores_ahead;    /* of far rows: bytes before it is stored to, a line of y is asked for */
   int32_t is_piped; /* rows are stored while others are read; none has fewer than 16 columns */
-  int32_t streams;  /* y is stored past the caches: apart from x, and too large for them */
+  /* y is stored past the caches: apart from x, and too large for them. So many bytes has at least a row whose ends are
+   * not where vectors are. */
+  int32_t streams;
   int32_t
       is_plain; /* rows, of a vector or more, are normalized one by one, and nothing is asked for */
   int32_t has_long_nan; /* what is split below may be a NaN that has more than 16 bits */

@@ -23,7 +23,7 @@ struct AddedRow<X: StoredRow> where X.Compute == X.Stored.Compute {
   let bias: Row<T, Compute>?
   let residual: X?
   let sum: UnsafeMutablePointer<T>
-  /// Where the sum goes past the caches as well, of a row of whole cache lines.
+  /// Where the sum goes past the caches as well as it is written, of a row of whole cache lines.
   let streamed: UnsafeMutablePointer<T>?
 
   @inline(__always) fileprivate static var width: Int { Compute.Vector.width }
@@ -138,11 +138,16 @@ private func stream(
   }
 }
 
+/// The lines that a row has with others are stored in no other way by either.
 @inline(never)
 private func streamRow(
   _ stored: UnsafeRawPointer, to streamed: UnsafeMutableRawPointer, bytes: Int
 ) {
-  stream(stored, to: streamed, bytes: bytes)
+  let head = min(bytes, Int((0 &- UInt(bitPattern: streamed)) & 63))
+  let tail = head &+ (bytes &- head) & (0 &- 64)
+  if head > 0 { streamed.copyMemory(from: stored, byteCount: head) }
+  stream(stored + head, to: streamed + head, bytes: tail &- head)
+  if tail < bytes { (streamed + tail).copyMemory(from: stored + tail, byteCount: bytes &- tail) }
 }
 
 /// How many bytes later what is asked for is at least: nearer lines of long rows come too late.
@@ -160,8 +165,11 @@ func add<N: Norm, T: Element>(
   let residual = residual.map { UnsafePointer($0) }
   let bias = Row<T, T.Compute>(raw: work.pointee.x_bias)
   let isFar = T.isCoarse && work.pointee.is_far != 0
+  let bytes = count &* MemoryLayout<T>.stride
+  let isOfLines = (UInt(bitPattern: streamed) | UInt(bytes)) & 63 == 0
+  let inLines = isOfLines ? streamed : nil
   let added = AddedRow<Row<T, T.Compute>>(
-    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: streamed)
+    x: Row(x), bias: bias, residual: residual.map { Row($0) }, sum: sum, streamed: inLines)
   #if LAYERNORM_COMPACT
     reduce(N.self, added, into: sums, count)
   #else
@@ -177,7 +185,7 @@ func add<N: Norm, T: Element>(
           // Where the sums wait apart, what normalizes them asks for x.
           x: work.pointee.added.data == nil ? far(x, work.pointee.x) : FarRow(x, ahead: 0),
           bias: bias, residual: residual.map { far($0, work.pointee.residual) }, sum: sum,
-          streamed: streamed),
+          streamed: inLines),
         into: sums, count)
     } else {
       reduce(N.self, added, into: sums, count)
@@ -189,9 +197,9 @@ func add<N: Norm, T: Element>(
   #else
     // What `fetch` has left.
     let fetched = T.Compute.Vector.whole(count) & (0 &- 4 &* T.Compute.Vector.width)
-    let begin = max(fetched &+ AddedRow<Row<T, T.Compute>>.fetchDistance, 0)
+    let begin = isOfLines ? max(fetched &+ AddedRow<Row<T, T.Compute>>.fetchDistance, 0) : 0
   #endif
-  streamRow(sum + begin, to: streamed + begin, bytes: (count &- begin) &* MemoryLayout<T>.stride)
+  streamRow(sum + begin, to: streamed + begin, bytes: bytes &- begin &* MemoryLayout<T>.stride)
 }
 
 #if !LAYERNORM_COMPACT

@@ -195,13 +195,19 @@ where A.Compute == T.Compute {
       {
         // Where elements are converted it tells, in large calls, whose parameters are not.
         normalizeAroundZero(x.elements, ahead: ahead, isFar: isFar, group, index, into: into)
-      } else if streams && Normalization<N, A>.canStream(into, count: count) {
+      } else if canStream(into) {
         normalization(group, index).stream(
           FarRow<T, C>(x.elements, ahead: ahead), count: count, into: into)
       } else {
         normalizeOne(x, group.scalars, index, into: into, ahead: isFar ? ahead : 0)
       }
     }
+  }
+
+  @inline(__always) func canStream(_ y: UnsafeMutablePointer<T>) -> Bool {
+    streams
+      && Normalization<N, A>.canStream(
+        y, count: count, leastStraddling: Int(work.pointee.streams))
   }
 
   @inline(never)
@@ -233,7 +239,7 @@ where A.Compute == T.Compute {
     ln_align_stack()
     let normalization = Normalization(
       LayerNormAroundZero.self, affine, RowScalars.Vectors(group.scalars, row: row))
-    if streams && Normalization<N, A>.canStream(y, count: count) {
+    if canStream(y) {
       normalization.stream(FarRow<T, C>(x, ahead: ahead), count: count, into: y)
     } else {
       normalization(

@@ -63,13 +63,17 @@ struct GroupStatistics<T: Element> {
   @inline(never) var groupSize: Int {
     let rowBytes = count &* MemoryLayout<T>.stride
     // Of short rows more: while the chain of some goes on, there are others to read.
+    // Past the caches few: reading waits for writing, and the other way round.
+    let isFew = C.hasShortRows && work.pointee.streams != 0 && work.pointee.fetches == 0
+    let ofShort = isFew ? bytesPerStreamedGroup : C.bytesPerGroup
     let chains =
-      C.hasShortRows
-      ? min(C.bytesPerGroup / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
+      C.hasShortRows ? min(ofShort / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
     // Where sums are written as they are read, more rows were slower.
     let isLarge = !adds || LN_VECTORS_IN_REGISTERS <= 8
     let fitting =
-      (isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
+      (isFew && !T.isCoarse
+        ? bytesPerStreamedGroup
+        : isLarge ? max(C.bytesPerGroup, Int(work.pointee.bytes_per_group)) : C.bytesPerGroup)
       / rowBytes
     // Whole pairs.
     let size =
@@ -195,6 +199,8 @@ struct GroupStatistics<T: Element> {
         reciprocalCount, into: scalars)
   }
 }
+
+@inline(__always) private var bytesPerStreamedGroup: Int { 4096 }
 
 /// What is known of a group of rows.
 struct ForwardGroup<T: Element> {

@@ -36,7 +36,7 @@ import CShims
       } else if !streams {
         normalizePlainly(tensors, first, rows: rows, group, streams: false)
       } else if C.hasShortRows && Self.takesLargeCalls
-        && Normalization<N, A>.canStream(tensors.pointee.y[first], count: count)
+        && canStream(tensors.pointee.y[first])
       {
         streamPlainly(tensors, first, rows: rows, group)
       } else {

@@ -308,8 +308,12 @@ struct Normalization<N: Norm, A: Affine> {
   /// one that is stored to either way, so a row has to end where a vector does, or to be long enough for
   /// its ends not to matter.
   @inline(__always)
-  static func canStream<Y: Element>(_ y: UnsafeMutablePointer<Y>, count: Int) -> Bool {
-    !A.isRare && (count >= 1024 || misalignment(y) == 0 && C.Vector.whole(count) == count)
+  static func canStream<Y: Element>(
+    _ y: UnsafeMutablePointer<Y>, count: Int, leastStraddling: Int
+  ) -> Bool {
+    !A.isRare
+      && (count &* MemoryLayout<Y>.stride >= leastStraddling
+        || misalignment(y) == 0 && C.Vector.whole(count) == count)
   }
 
   /// Elements from y to the next multiple of a vector's size.

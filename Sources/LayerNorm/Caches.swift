@@ -34,6 +34,9 @@ struct Caches {
       ? min(bytesPerGroup, 16 << 10) : bytesPerGroup
   }
 
+  /// The bytes of the shortest rows that are stored past the caches though they do not begin and end where vectors do.
+  func leastStraddling(of size: Int64) -> Int64 { isLastNear ? 2 << 10 : size << 10 }
+
   /// Whether the caches that are near have little of it: on Intel's servers those are the first two levels, which each
   /// of the threads has.
   func isBeyondNear(_ elements: Int64, of bytes: Int64, on threads: Int64) -> Bool {

@@ -43,7 +43,8 @@ struct ForwardPlan {
       isLost
       || machine.isBeyondNear(
         norm.elements, of: tensors, on: y.hasRowsOfVectors ? partition.threadsUsed : 1)
-    let bytesAdded = caches == nil ? 0 : ForwardPlan.bytesAdded(arguments)
+    let bytesAdded =
+      caches == nil ? 0 : ForwardPlan.bytesAdded(arguments, machine, isShared: partition.parts > 1)
     let streams = ForwardPlan.streams(
       arguments, of: tensors, caches, isLost: isLost, isShared: partition.parts > 1,
       waitsApart: bytesAdded > 0)
@@ -65,7 +66,7 @@ struct ForwardPlan {
       stores_ahead: arguments.addsToX || !machine.isLastNear ? 0 : 2048,
       is_piped: ForwardPlan.isPiped(
         arguments, machine, isBeyondNear: isBeyondNear, streams: streams) ? 1 : 0,
-      streams: streams ? 1 : 0,
+      streams: streams ? Int32(machine.leastStraddling(of: y.dtype.size)) : 0,
       is_plain: ForwardPlan.isPlain(
         norm.cols, of: y.dtype, machine, isFar: asksAhead || streams) ? 1 : 0,
       has_long_nan: 0,
@@ -173,14 +174,25 @@ struct ForwardPlan {
   }
 
   /// Of memory where what is added waits to be normalized, in a call that streams: of a group of rows. 0 where it
-  /// waits in the output: one that overwrites what has just been read, or whose rows do not end where lines do.
-  private static func bytesAdded(_ arguments: ForwardArguments) -> Int64 {
+  /// waits in the output: one that overwrites what has just been read, or whose rows do not end where lines do. Where
+  /// the last level is near, rows of float32 that straddle lines gain by it unless they are too long, and long ones
+  /// on one thread lose by it unless they are far too long.
+  private static func bytesAdded(
+    _ arguments: ForwardArguments, _ machine: Caches, isShared: Bool
+  ) -> Int64 {
     guard arguments.addsToX else { return 0 }
     let output = arguments.sum ?? arguments.y
-    guard output.hasRows(ofWhole: 64), output.address != arguments.x.address,
+    let size = output.dtype.size
+    let row = arguments.norm.cols * size
+    let gains =
+      output.hasRows(ofWhole: 64)
+      ? isShared || !machine.isLastNear || !(16 << 10..<64 << 10).contains(row)
+      : machine.isLastNear && size == 4
+        && (machine.leastStraddling(of: size)..<5 << 10).contains(row)
+    guard gains, output.address != arguments.x.address,
       output.address != arguments.residual?.address
     else { return 0 }
-    return max(arguments.norm.cols * output.dtype.size, smallestAdded)
+    return max(row, smallestAdded)
   }
 
   private static let smallestAdded: Int64 = 16 << 10

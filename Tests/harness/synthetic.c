@@ -106,6 +106,8 @@ static const struct {
     {"rms_forward", LAYERNORM_F16, 2100, 4096, 0, 1},
     {"layer_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
     {"layer_add_forward", LAYERNORM_F32, 6151, 1027, 0, 1},
+    {"layer_forward", LAYERNORM_F32, 10100, 601, 0, 1},
+    {"layer_add_forward", LAYERNORM_F32, 10100, 601, 0, 1},
     {"layer_add_forward", LAYERNORM_F32, 1700, 1024, 0, 1},
     {"layer_add_forward", LAYERNORM_BF16, 6200, 1024, 0, 1},
     {"layer_add_forward", LAYERNORM_BF16, 16400, 528, 0, 1},
