@@ -80,7 +80,12 @@ struct BackwardRows<T: Element> where T.Compute: Element {
   }
 
   @inline(never) func run(_ begin: Int, _ end: Int) {
-    let fitting = C.bytesPerGroup / (count &* MemoryLayout<T>.stride)
+    // Of shorter rows, and of 16 bits, chains of few are slower than what they wait for.
+    let isFew =
+      C.hasShortRows && !T.isCoarse && count >= 8 &* C.Vector.width
+      && work.pointee.streams != 0 && work.pointee.is_near != 0
+    let fitting =
+      (isFew ? bytesPerStreamedGroup : C.bytesPerGroup) / (count &* MemoryLayout<T>.stride)
     // Whole fours.
     let size =
       fitting < rowsPerChain

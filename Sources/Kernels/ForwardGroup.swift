@@ -62,9 +62,8 @@ struct GroupStatistics<T: Element> {
   /// How many rows go through both passes together.
   @inline(never) var groupSize: Int {
     let rowBytes = count &* MemoryLayout<T>.stride
-    // Of short rows more: while the chain of some goes on, there are others to read.
-    // Past the caches few: reading waits for writing, and the other way round.
     let isFew = C.hasShortRows && work.pointee.streams != 0 && work.pointee.fetches == 0
+    // Of short rows more: while the chain of some goes on, there are others to read.
     let ofShort = isFew ? bytesPerStreamedGroup : C.bytesPerGroup
     let chains =
       C.hasShortRows ? min(ofShort / rowBytes / rowsPerChain, ForwardGroup<T>.mostChains) : 0
@@ -199,8 +198,6 @@ struct GroupStatistics<T: Element> {
         reciprocalCount, into: scalars)
   }
 }
-
-@inline(__always) private var bytesPerStreamedGroup: Int { 4096 }
 
 /// What is known of a group of rows.
 struct ForwardGroup<T: Element> {

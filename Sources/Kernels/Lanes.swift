@@ -155,6 +155,10 @@ protocol ComputeScalar: Equatable {
   static var smallestProducts: Double { get }
 }
 
+/// The same of rows that are stored past the caches, where the last level is near: to read waits for what was written
+/// before, and the other way round, the longer the longer either goes on.
+@inline(__always) var bytesPerStreamedGroup: Int { 4096 }
+
 extension ComputeScalar {
   @inline(__always)
   static func store<T: Element>(packed: Vector, to destination: UnsafeMutablePointer<T>) {
