@@ -31,6 +31,8 @@ typedef struct ln_forward_work {
   int32_t streams;
   int32_t
       is_plain; /* rows, of a vector or more, are normalized one by one, and nothing is asked for */
+  int32_t
+      has_blocks; /* some columns of several rows are normalized before the next: of float32, centered, to nothing added */
   int32_t has_long_nan; /* what is split below may be a NaN that has more than 16 bits */
   ln_rows x, residual, sum, y;
   /* Where what is added waits to be normalized, of one group at a time: sum is then stored past the caches too. Else

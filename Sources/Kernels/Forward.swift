@@ -144,6 +144,12 @@ where A.Compute == T.Compute {
         normalizePlainly(tensors, first, rows: rows, group)
         return
       }
+      if !A.isRare && N.centers && outOfRange == 0 && rows > 1 && statistics.hasBlocks
+        && (!streams || canStreamAll(tensors))
+      {
+        normalizeBlocks(tensors, first, rows: rows, group)
+        return
+      }
     #endif
     normalize(tensors, first, 0..<rows, group, outOfRange)
   }
@@ -202,6 +208,13 @@ where A.Compute == T.Compute {
         normalizeOne(x, group.scalars, index, into: into, ahead: isFar ? ahead : 0)
       }
     }
+  }
+
+  /// Whether all rows begin and end where vectors do.
+  @inline(__always) func canStreamAll(_ tensors: UnsafePointer<ForwardTensors<T>>) -> Bool {
+    let y = tensors.pointee.y
+    return y.stride &* MemoryLayout<T>.stride & (C.Vector.width &* MemoryLayout<T>.stride &- 1) == 0
+      && Normalization<N, A>.canStream(y[0], count: count, leastStraddling: .max)
   }
 
   @inline(__always) func canStream(_ y: UnsafeMutablePointer<T>) -> Bool {

@@ -59,9 +59,15 @@ struct GroupStatistics<T: Element> {
     reciprocalCount = C.Wide(reciprocalOf: Int(work.pointee.cols))
   }
 
+  /// There is code for it where that tells.
+  @inline(__always) var hasBlocks: Bool { T.self == Float.self && work.pointee.has_blocks != 0 }
+
   /// How many rows go through both passes together.
   @inline(never) var groupSize: Int {
     let rowBytes = count &* MemoryLayout<T>.stride
+    #if !LAYERNORM_COMPACT
+      if hasBlocks { return work.pointee.streams != 0 ? rowsPerChain / 2 : rowsPerChain }
+    #endif
     let isFew = C.hasShortRows && work.pointee.streams != 0 && work.pointee.fetches == 0
     // Of short rows more: while the chain of some goes on, there are others to read.
     let ofShort = isFew ? bytesPerStreamedGroup : C.bytesPerGroup

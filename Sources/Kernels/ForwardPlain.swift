@@ -36,7 +36,7 @@ import CShims
       } else if !streams {
         normalizePlainly(tensors, first, rows: rows, group, streams: false)
       } else if C.hasShortRows && Self.takesLargeCalls
-        && canStream(tensors.pointee.y[first])
+        && canStreamAll(tensors)
       {
         streamPlainly(tensors, first, rows: rows, group)
       } else {
@@ -127,5 +127,45 @@ import CShims
         index &+= step
       }
     }
+
+    /// Long rows, some columns of each before the next ones.
+    @inline(never)
+    func normalizeBlocks(
+      _ tensors: UnsafePointer<ForwardTensors<T>>, _ first: Int, rows: Int, _ group: ForwardGroup<T>
+    ) {
+      ln_align_stack()
+      let width = C.Vector.width
+      let wholeEnd = C.Vector.whole(count)
+      let end = count &- width
+      let streams = streams
+      var begin = 0
+      repeat {
+        // The last block has what the last vector overlaps.
+        let stop =
+          wholeEnd &- begin < 2 &* columnsPerBlock ? wholeEnd : begin &+ columnsPerBlock
+        let hasLast = stop == wholeEnd && wholeEnd < count
+        for index in 0..<rows {
+          let normalization = Normalization(
+            N.self, affine, RowScalars.Vectors(group.scalars, row: index))
+          let x = Row<T, C>(tensors.pointee.normalized[first &+ index])
+          let y = tensors.pointee.y[first &+ index]
+          // Before the vectors that it overlaps are stored, which may be where it is read from.
+          let last =
+            hasLast
+            ? normalization.normalized(x, at: end, affine.terms(at: end), as: T.self)
+            : C.Vector(repeating: .zero)
+          var column = begin
+          while column < stop {
+            normalization(x, at: column, into: y, streams: streams)
+            column &+= width
+          }
+          if hasLast { C.store(last, to: y + end, nanIsShort: A.nanIsShort) }
+        }
+        begin = stop
+      } while begin < wholeEnd
+    }
   }
+
+  /// Weight and bias of so many columns stay in the first level beside the rows of a group.
+  @inline(__always) private var columnsPerBlock: Int { 1024 }
 #endif

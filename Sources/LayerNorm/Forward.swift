@@ -69,6 +69,8 @@ struct ForwardPlan {
       streams: streams ? Int32(machine.leastStraddling(of: y.dtype.size)) : 0,
       is_plain: ForwardPlan.isPlain(
         norm.cols, of: y.dtype, machine, isFar: asksAhead || streams) ? 1 : 0,
+      has_blocks: ForwardPlan.hasBlocks(
+        arguments, machine, on: partition.threadsUsed, streams: streams) ? 1 : 0,
       has_long_nan: 0,
       x: x.kernelRows,
       residual: arguments.residual?.kernelRows ?? ln_rows(),
@@ -146,6 +148,18 @@ struct ForwardPlan {
     guard cols >= dtype.compute.lanes else { return false }
     return cols <= 256
       || caches.isLastNear && !isFar && dtype != .bf16 && cols <= 12288 / dtype.size
+  }
+
+  /// Whether rows are so long that the first level does not hold one beside weight and bias: these come from it only if
+  /// some columns of several rows are normalized together, which costs two threads more where they wait for memory. Of
+  /// RMSNorm, which has one of the two, it does not tell, nor where the second level holds all.
+  private static func hasBlocks(
+    _ arguments: ForwardArguments, _ machine: Caches, on threads: Int64, streams: Bool
+  ) -> Bool {
+    let norm = arguments.norm
+    return arguments.y.dtype == .f32 && norm.centers && norm.cols >= 13 << 8
+      && Caches.secondMayLack(norm.elements / threads, of: 8)
+      && machine.isLastNear && !arguments.addsToX && !(streams && threads > 1)
   }
 
   private static func streams(

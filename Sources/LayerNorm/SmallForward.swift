@@ -52,6 +52,7 @@ enum SmallForward {
       stores_ahead: 0, is_piped: 0,
       streams: 0,
       is_plain: ForwardPlan.isPlain(args.cols, of: dtype, caches, isFar: false) ? 1 : 0,
+      has_blocks: 0,
       has_long_nan: 0,
       x: rows(args.x),
       residual: rows(args.residual), sum: rows(args.sum), y: rows(args.y),

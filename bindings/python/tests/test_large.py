@@ -7,7 +7,15 @@ from layernorm import add_layer_norm, layer_norm, rms_norm
 from ml_dtypes import bfloat16
 from reference import same_bits
 
-SHAPES = [(98304 + 3, 64), (25000, 257), (6200, 1024), (6150, 1031), (193, 32771)]
+SHAPES = [
+    (98304 + 3, 64),
+    (25000, 257),
+    (10500, 601),
+    (6200, 1024),
+    (6150, 1031),
+    (1600, 4096),
+    (193, 32771),
+]
 THRESHOLD = 24 << 20
 
 
@@ -41,3 +49,30 @@ def test_large_equals_small(shape, dtype, offset):
         alone, sum_alone = add_layer_norm(some, some, None, weight, bias)
         assert same_bits(fused[row : row + 1], alone)
         assert same_bits(total[row : row + 1], sum_alone)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, bfloat16, np.float64])
+@pytest.mark.parametrize("shape", [(98304 + 3, 64), (6200, 1024), (1600, 4096)])
+def test_rows_apart(shape, dtype):
+    """Only the first of the rows of the output begins where a cache line does."""
+    rows, cols = shape
+    x = np.random.default_rng(cols).standard_normal(shape, np.float32).astype(dtype)
+    weight = bias = np.ones(cols, dtype)
+    out = aligned((rows, cols + 1), dtype, 0)[:, :cols]
+    layer_norm(x, None, weight, bias, out=out)
+    assert same_bits(out, layer_norm(x, None, weight, bias))
+    rms_norm(x, None, weight, out=out)
+    assert same_bits(out, rms_norm(x, None, weight))
+    fused, total = add_layer_norm(x, x, None, weight, bias, out=out)
+    expected, sum_expected = add_layer_norm(x, x, None, weight, bias)
+    assert same_bits(fused, expected)
+    assert same_bits(total, sum_expected)
+
+
+@pytest.mark.parametrize("cols", [3328, 4097, 5125, 6144])
+def test_long_rows_in_place(cols):
+    """Some columns of several rows come before the next; what ends a row overlaps what is there."""
+    x = np.random.default_rng(cols).standard_normal((77, cols), np.float32)
+    weight, bias = np.random.default_rng(0).standard_normal((2, cols), np.float32)
+    expected = [layer_norm(row, None, weight, bias) for row in x]
+    assert same_bits(layer_norm(x, None, weight, bias, out=x), np.stack(expected))
