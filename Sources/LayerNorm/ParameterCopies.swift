@@ -1,12 +1,13 @@
 import CShims
 
 /// Weight and bias as kernels take them: in the compute type, and in parts beside rows that are split. A copy for each
-/// thread, of which the first part of the call that it takes makes it: what one thread has written, others wait for, and
-/// it for them before it can write there again.
+/// thread, made in the first part of the call that takes it: what one thread has written, others wait for, and it for them
+/// before it can write there again. One for all if it is larger than a second-level cache.
 struct ParameterCopies {
   /// Of each copy: weight; bias, or ones to add; both in parts.
   let buffers: RowBuffers
   private let cols: Int64
+  private let isForEach: Bool
   /// Those that kernels take as they are; nil for others.
   private let readyWeight, readyBias: UnsafeRawPointer?
   private let weight, bias: ParameterRow?
@@ -24,11 +25,12 @@ struct ParameterCopies {
   ) throws(Failure) {
     let isDouble = norm.compute == .f64
     let convert = isDouble ? kernels.pointee.convert_f64 : kernels.pointee.convert_f32
-    let copies = partition.threadsUsed
+    cols = norm.cols
+    isForEach = norm.cols <= ParameterCopies.mostOfEach
+    let copies = isForEach ? partition.threadsUsed : 1
     buffers = try RowBuffers(
       cols: norm.cols, elementSize: norm.compute.size,
-      threads: partition.hasPartForEach ? 0 : copies, shared: ParameterCopies.rows * copies)
-    cols = norm.cols
+      threads: copies == partition.parts ? 0 : copies, shared: ParameterCopies.rows * copies)
     readyWeight = !addsOne && weight?.isReady(norm.compute) == true ? weight?.pointer : nil
     readyBias = bias?.isReady(norm.compute) == true ? bias?.pointer : nil
     self.weight = ParameterRow(weight, convert)
@@ -41,6 +43,7 @@ struct ParameterCopies {
   }
 
   private static let rows: Int64 = 4
+  private static let mostOfEach: Int64 = 32 << 10
 
   /// Has a part of the call take a copy.
   func set(_ work: inout ln_forward_work, part: Int64, of partition: Partition) {
@@ -61,11 +64,11 @@ struct ParameterCopies {
 
   /// The first row of a copy that is made by now.
   private func copy(for part: Int64, of partition: Partition) -> (first: Int64, hasLongNaN: Bool) {
-    let thread = partition.thread(of: part)
-    let first = thread * ParameterCopies.rows
+    let copy = isForEach ? partition.thread(of: part) : 0
+    let first = copy * ParameterCopies.rows
     // What tells whether it is made is one more thing to wait for.
-    let hasLongNaN =
-      partition.hasPartForEach ? fill(first) : buffers.once(thread) { fill(first) }
+    let isOfPart = isForEach ? partition.hasPartForEach : partition.parts == 1
+    let hasLongNaN = isOfPart ? fill(first) : buffers.once(copy) { fill(first) }
     return (first, hasLongNaN)
   }
 
