@@ -68,6 +68,7 @@ struct GroupStatistics<T: Element> {
     #if !LAYERNORM_COMPACT
       if hasBlocks { return work.pointee.streams != 0 ? rowsPerChain / 2 : rowsPerChain }
     #endif
+    // Lines are asked for (`fetches`) where the last level is far.
     let isFew = C.hasShortRows && work.pointee.streams != 0 && work.pointee.fetches == 0
     // Of short rows more: while the chain of some goes on, there are others to read.
     let ofShort = isFew ? bytesPerStreamedGroup : C.bytesPerGroup

@@ -39,11 +39,8 @@ struct AdaStaging {
         bytes_per_group: Caches.current.bytesPerGroup, has_pairs: 0, centers: 1,
         rounds_rstd: 0, is_far: 0, fetches: 0, fetches_later: 0, stores_ahead: 0, is_piped: 0,
         streams: 0, is_plain: 0, has_blocks: 0, has_long_nan: 0, x: x, residual: ln_rows(),
-        sum: ln_rows(),
-        y: ln_rows(),
-        added: ln_rows(),
-        added_bytes: 0, weight: nil, bias: nil, split_weight: nil, split_bias: nil,
-        x_bias: nil,
+        sum: ln_rows(), y: ln_rows(), added: ln_rows(),
+        added_bytes: 0, weight: nil, bias: nil, split_weight: nil, split_bias: nil, x_bias: nil,
         mean: nil, rstd: nil, ada_scale: 0, ada_slope: 0)
       for first in stride(from: begin, to: end, by: Int(AdaStaging.rows)) {
         let count = min(end &- first, AdaStaging.rows)
