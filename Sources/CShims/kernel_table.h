@@ -49,6 +49,7 @@ typedef struct ln_forward_work {
   void *rstd;         /* NULL: not wanted */
   double ada_scale;   /* C of AdaNorm, whose weight and bias are NULL; 0 for the other norms */
   double ada_slope;   /* k of AdaNorm */
+  const struct ln_kernel_table *kernels; /* for rows out of range */
 } ln_forward_work;
 
 /* Normalizes the rows begin ..< end. */
@@ -76,6 +77,7 @@ typedef struct ln_backward_work {
       *split_weight; /* what ln_split_kernel makes of it, if there is one, of rows of bfloat16 */
   const void *mean;  /* NULL, with rstd: from x; NULL alone for RMSNorm */
   const void *rstd;
+  const struct ln_kernel_table *kernels; /* for rows out of range */
 } ln_backward_work;
 
 /* dx of the rows begin ..< end. Their dy * x^ and dy are summed up in `sums`, row by row, unless it is
@@ -152,6 +154,11 @@ typedef struct ln_cell_kernels {
                int32_t accumulates);
 } ln_cell_kernels;
 
+/* One row that is out of range, as the kernels describe it to each other: a ScaledForward, and a ScaledBackward of
+ * float32 or float64 with the rstd that is given, or 0. */
+typedef void (*ln_scaled_forward_kernel)(const void *row);
+typedef void (*ln_scaled_backward_kernel)(const void *row, double given_rstd);
+
 /* Forward kernels of one dtype, and, for 16-bit types, with weight and bias in float32; backward kernels
  * of one dtype, with weight in its compute type. Those of 16-bit types may be NULL. */
 typedef struct ln_kernel_table {
@@ -161,6 +168,8 @@ typedef struct ln_kernel_table {
   ln_join_kernel join_f32, join_f64;
   ln_add_kernel add_f32, add_f64;
   ln_ada_kernel ada_f32, ada_f64;
+  ln_scaled_forward_kernel scaled_forward;
+  ln_scaled_backward_kernel scaled_backward_f32, scaled_backward_f64;
   ln_split_kernel split_f32; /* NULL where rows of bfloat16 are computed in order */
   ln_cell_kernels cell_f32, cell_f64;
   ln_convert_kernels convert_f32; /* between each dtype and float32 */

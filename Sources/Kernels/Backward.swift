@@ -320,10 +320,15 @@ struct BackwardRows<T: Element> where T.Compute: Element {
       if isUsable(given).bits(rows: 1) != 0 { usableRstd = C.Wide(given).doubles[0] }
     }
     let accumulated = work.pointee.accumulates_dx != 0 ? tensors.dx?[row] : nil
-    ScaledBackward(
+    let scaled = ScaledBackward(
       work: work, sums: sums, x: AnyRow(tensors.x[row]), dy: AnyRow(tensors.dy[row]),
       weight: AnyRow(weight.row.elements), dx: AnyRow(raw: tensors.dx?[row], of: T.self),
       addends: (AnyRow(raw: tensors.dsum?[row], of: T.self), AnyRow(raw: accumulated, of: T.self))
-    ).run(givenRstd: usableRstd)
+    )
+    let kernels = work.pointee.kernels.unsafelyUnwrapped
+    let run =
+      C.self == Double.self
+      ? kernels.pointee.scaled_backward_f64 : kernels.pointee.scaled_backward_f32
+    withUnsafePointer(to: scaled) { run.unsafelyUnwrapped($0, usableRstd) }
   }
 }

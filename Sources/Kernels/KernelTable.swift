@@ -40,6 +40,15 @@ func fillKernelTable(_ table: UnsafeMutablePointer<ln_kernel_table>) {
 /// Fills it with those whose speed matters so little that a CPU can have them from an instruction set below its own.
 func fillRareKernels(_ table: UnsafeMutablePointer<ln_kernel_table>) {
   table.pointee.add_f64 = { add(Double.self, $0, $1, $2, $3, $4) }
+  table.pointee.scaled_forward = {
+    $0.unsafelyUnwrapped.load(as: ScaledForward.self).run()
+  }
+  table.pointee.scaled_backward_f32 = {
+    $0.unsafelyUnwrapped.load(as: ScaledBackward<Float>.self).run(givenRstd: $1)
+  }
+  table.pointee.scaled_backward_f64 = {
+    $0.unsafelyUnwrapped.load(as: ScaledBackward<Double>.self).run(givenRstd: $1)
+  }
   table.pointee.ada_f64 = { multiplyByAdaFactor(Double.self, $0, $1, $2, $3, $4) }
   table.pointee.cell_f64 = ln_cell_kernels(
     forward: { cellForward(Double.self, $0, $1, $2, $3) },

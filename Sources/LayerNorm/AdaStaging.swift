@@ -11,6 +11,7 @@ struct AdaStaging {
   private let isDouble: Bool
   private let forward: ln_forward_kernel
   private let multiply: ln_ada_kernel
+  private let kernels: UnsafePointer<ln_kernel_table>
 
   init(
     _ ada: Ada, _ norm: NormArguments, given: Tensor?,
@@ -23,6 +24,7 @@ struct AdaStaging {
     eps = given == nil ? norm.eps : 0
     isDouble = norm.compute == .f64
     forward = isDouble ? kernels.pointee.forward_f64 : kernels.pointee.forward_f32
+    self.kernels = kernels
     multiply = isDouble ? kernels.pointee.ada_f64 : kernels.pointee.ada_f32
   }
 
@@ -41,7 +43,7 @@ struct AdaStaging {
         streams: 0, is_plain: 0, has_blocks: 0, has_long_nan: 0, x: x, residual: ln_rows(),
         sum: ln_rows(), y: ln_rows(), added: ln_rows(),
         added_bytes: 0, weight: nil, bias: nil, split_weight: nil, split_bias: nil, x_bias: nil,
-        mean: nil, rstd: nil, ada_scale: 0, ada_slope: 0)
+        mean: nil, rstd: nil, ada_scale: 0, ada_slope: 0, kernels: kernels)
       for first in stride(from: begin, to: end, by: Int(AdaStaging.rows)) {
         let count = min(end &- first, AdaStaging.rows)
         work.y = buffers.kernelRows(normalized, from: first, norm)

@@ -98,7 +98,7 @@ struct BackwardPlan {
       dy: dy.kernelRows, x: x.kernelRows,
       dsum: arguments.dsum?.kernelRows ?? ln_rows(), dx: arguments.dx?.kernelRows ?? ln_rows(),
       weight: arguments.weight?.pointer, split_weight: nil, mean: arguments.mean?.pointer,
-      rstd: arguments.rstd?.pointer)
+      rstd: arguments.rstd?.pointer, kernels: kernels)
 
     // Kernels are fast where sums are taken, wanted or not.
     let areTaken =

@@ -80,7 +80,7 @@ struct ForwardPlan {
       split_weight: nil, split_bias: nil,
       x_bias: arguments.xBias?.pointer, mean: arguments.mean?.mutablePointer,
       rstd: arguments.rstd?.mutablePointer, ada_scale: arguments.ada?.scale ?? 0,
-      ada_slope: arguments.ada?.slope ?? 0)
+      ada_slope: arguments.ada?.slope ?? 0, kernels: kernels)
     if let direct {
       let isUsual = ForwardPlan.hasUsualParameters(
         centers: norm.centers, hasWeight: arguments.weight != nil, hasBias: arguments.bias != nil)

@@ -74,7 +74,8 @@ struct SmallBackward {
         is_near: Caches.current.isLastNear ? 1 : 0, streams: 0, coarse_rows: coarseRows,
         detaches_mean: 0, detaches_rstd: 0, dy: rows(args.dy), x: rows(args.x),
         dsum: rows(args.dsum), dx: rows(args.dx),
-        weight: args.weight, split_weight: nil, mean: args.mean, rstd: args.rstd),
+        weight: args.weight, split_weight: nil, mean: args.mean, rstd: args.rstd,
+        kernels: kernels),
       rows: args.rows, dweight: args.dweight, dbias: args.dbias, sumBytes: sumBytes,
       ofHalf: isHalf
         ? OfHalf(

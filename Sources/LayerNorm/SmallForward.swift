@@ -60,7 +60,7 @@ enum SmallForward {
       weight: args.weight, bias: args.bias, split_weight: nil, split_bias: nil,
       x_bias: nil,
       mean: args.mean, rstd: args.rstd,
-      ada_scale: 0, ada_slope: 0)
+      ada_scale: 0, ada_slope: 0, kernels: kernels)
     withDefaultFloatModes { kernel(&work, 0, args.rows) }
     return true
   }
