@@ -34,6 +34,14 @@ struct AddedRow<X: StoredRow> where X.Compute == X.Stored.Compute {
     let wholeEnd = Compute.Vector.whole(count)
     let last = last(of: count)
     var index = 0
+    if T.splits {
+      let splitEnd = count & (0 &- 2 &* Self.width)
+      while index < splitEnd {
+        if index & (4 &* Self.width &- 1) == 0 { fetch(index &+ Self.fetchDistance) }
+        _ = Compute.storeAndRoundTwo(addTwo(index), to: sum + index)
+        index &+= 2 &* Self.width
+      }
+    }
     while index < wholeEnd {
       #if !LAYERNORM_COMPACT
         if index & (4 &* Self.width &- 1) == 0 { fetch(index &+ Self.fetchDistance) }

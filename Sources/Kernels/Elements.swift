@@ -328,8 +328,9 @@ struct BFloat16: HalfElement {
   static func storeAndRoundTwoFloats(
     _ vectors: (SIMD16<Float>, SIMD16<Float>), to destination: UnsafeMutablePointer<Self>
   ) -> (SIMD16<Float>, SIMD16<Float>) {
-    let (even, odd) = (roundFloats(vectors.0), roundFloats(vectors.1))
-    storeUnaligned(ln_join_bf16(even, odd), to: destination)
-    return (even, odd)
+    let packed = ln_pack_bf16(vectors.0, vectors.1, true)
+    storeUnaligned(packed, to: destination)
+    let pairs = unsafeBitCast(packed, to: SIMD16<UInt32>.self)
+    return (ln_even_bf16(pairs), ln_odd_bf16(pairs))
   }
 }

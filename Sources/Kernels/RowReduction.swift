@@ -246,6 +246,9 @@ extension RowReduction {
   private func totalInTurn(
     _ begin: Int, _ end: Int, tail: Int, of count: Int, asksLater: Bool
   ) -> Lanes {
+    if Self.splits {
+      return totalOfSplit(begin, end, tail: tail, of: count)
+    }
     let width = Self.width
     let atOnce = Self.sumsPerAccumulator > 2 ? 1 : 2
     return withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
@@ -276,6 +279,37 @@ extension RowReduction {
         sums[done &- atOnce] = atOnce == 2 ? a + b : b
       } while done < 4
       return atOnce == 2 ? sums[0] + sums[2] : (sums[0] + sums[1]) + (sums[2] + sums[3])
+    }
+  }
+
+  /// The same of even and odd columns: those of the first two vectors of four and of the others.
+  @inline(__always)
+  private func totalOfSplit(_ begin: Int, _ end: Int, tail: Int, of count: Int) -> Lanes {
+    let width = Self.width
+    return withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 4) { memory in
+      let sums = ln_opaque(memory.baseAddress).unsafelyUnwrapped.assumingMemoryBound(to: Lanes.self)
+      let splitEnd = begin &+ (end &- begin) & (0 &- 4 &* width)
+      var turn = 0
+      repeat {
+        var even = Lanes()
+        var odd = Lanes()
+        var index = begin &+ turn &* width
+        while index < splitEnd {
+          addSplit(index, to: &even, &odd)
+          index &+= 4 &* width
+        }
+        (sums[turn], sums[turn &+ 1]) = Lanes.inOrder(even, odd)
+        turn &+= 2
+      } while turn < 4
+      var index = splitEnd
+      while index < end {
+        add(index, to: &sums[turn & 3])
+        turn &+= 1
+        index &+= width
+      }
+      if tail > 0 { add(last: tail, of: count, to: &sums[(turn &- 1) & 3]) }
+      return (sums[turn & 3] + sums[(turn &+ 1) & 3])
+        + (sums[(turn &+ 2) & 3] + sums[(turn &+ 3) & 3])
     }
   }
 
