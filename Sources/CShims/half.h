@@ -122,15 +122,21 @@ LN_INLINE ln_float8 ln_round_words(ln_float8 upper, ln_float8 lower) {
 }
 #endif
 
+#if defined(__AVX512BW__)
+/* Words of `a`, and of `b` those that a mask of bytes names, shuffled by bytes: one operation, of which a compiler that
+ * knew which bytes these are would make two. */
+LN_INLINE ln_float16 ln_merge_words(ln_float16 a, ln_float16 b, __m512i bytes, __mmask64 of_b) {
+  __asm__("" : "+v"(bytes), "+Yk"(of_b));
+  __asm__("vpshufb %1, %2, %0%{%3%}" : "+v"(a) : "v"(bytes), "v"(b), "Yk"(of_b));
+  return a;
+}
+#endif
+
 /* The other way round: the upper halves of both. */
 LN_INLINE ln_float16 ln_join_bf16(ln_float16 even, ln_float16 odd) {
 #if defined(__AVX512BW__)
-  /* One operation, of which a compiler that knew which bytes these are would make two. */
-  __m512i upper_to_lower = _mm512_set4_epi32(0x0f0e0f0e, 0x0b0a0b0a, 0x07060706, 0x03020302);
-  __mmask64 lower = 0x3333333333333333;
-  __asm__("" : "+v"(upper_to_lower), "+Yk"(lower));
-  __asm__("vpshufb %1, %2, %0%{%3%}" : "+v"(odd) : "v"(upper_to_lower), "v"(even), "Yk"(lower));
-  return odd;
+  const __m512i upper_to_lower = _mm512_set4_epi32(0x0f0e0f0e, 0x0b0a0b0a, 0x07060706, 0x03020302);
+  return ln_merge_words(odd, even, upper_to_lower, 0x3333333333333333);
 #elif defined(__AVX2__)
   return ln_blend_odd_words((ln_uint16)even >> 16, (ln_uint16)odd);
 #else
@@ -141,11 +147,8 @@ LN_INLINE ln_float16 ln_join_bf16(ln_float16 even, ln_float16 odd) {
 /* The same of the lower halves. */
 LN_INLINE ln_float16 ln_join_lower_halves(ln_float16 even, ln_float16 odd) {
 #if defined(__AVX512BW__)
-  __m512i lower_to_upper = _mm512_set4_epi32(0x0d0c0d0c, 0x09080908, 0x05040504, 0x01000100);
-  __mmask64 upper = 0xcccccccccccccccc;
-  __asm__("" : "+v"(lower_to_upper), "+Yk"(upper));
-  __asm__("vpshufb %1, %2, %0%{%3%}" : "+v"(even) : "v"(lower_to_upper), "v"(odd), "Yk"(upper));
-  return even;
+  const __m512i lower_to_upper = _mm512_set4_epi32(0x0d0c0d0c, 0x09080908, 0x05040504, 0x01000100);
+  return ln_merge_words(even, odd, lower_to_upper, 0xcccccccccccccccc);
 #else
   return ln_blend_odd_words((ln_uint16)even, (ln_uint16)odd << 16);
 #endif

@@ -241,7 +241,8 @@ where A.Compute == T.Compute {
       weight: AnyRow(raw: work.pointee.weight, of: P.self),
       bias: AnyRow(raw: work.pointee.bias, of: P.self), rounds: roundsRstd(T.self, work),
       isDouble: C.self == Double.self)
-    withUnsafePointer(to: scaled) { work.pointee.kernels.pointee.scaled_forward($0) }
+    let kernels = work.pointee.kernels.unsafelyUnwrapped
+    withUnsafePointer(to: scaled) { kernels.pointee.scaled_forward.unsafelyUnwrapped($0) }
   }
 
   /// As the last two branches above, which as one generic function were 3 to 6 % slower for float32.

@@ -125,7 +125,7 @@ struct ReadyColumns<T: Element, C: ComputeScalar> {
   }
 }
 
-extension Row {
+extension RowSource {
   @inline(__always) func loadColumns(_ index: Int) -> ColumnVectors<Compute> {
     if Self.splits { return loadTwo(index) }
     let vector = load(index)
@@ -246,9 +246,9 @@ struct Normalization<N: Norm, A: Affine> {
   }
 
   @inline(__always)
-  func normalized<T: Element>(
-    _ row: Row<T, C>, at index: Int, _ terms: (AffineTerms<C>, AffineTerms<C>), as _: T.Type
-  ) -> ColumnVectors<C> {
+  func normalized<S: RowSource, T: Element>(
+    _ row: S, at index: Int, _ terms: (AffineTerms<C>, AffineTerms<C>), as _: T.Type
+  ) -> ColumnVectors<C> where S.Compute == C {
     let x = row.loadColumns(index)
     return (
       affine.apply(normalize(x.0, isCoarse: T.isCoarse), terms.0),
@@ -265,9 +265,9 @@ struct Normalization<N: Norm, A: Affine> {
 
   /// Two vectors of columns of a row that is split.
   @inline(__always)
-  func callAsFunction<T: Element>(
-    twoOf row: Row<T, C>, at index: Int, into y: UnsafeMutablePointer<T>, streams: Bool
-  ) {
+  func callAsFunction<S: RowSource, T: Element>(
+    twoOf row: S, at index: Int, into y: UnsafeMutablePointer<T>, streams: Bool
+  ) where S.Compute == C {
     store(
       normalized(row, at: index, affine.splitTerms(at: index, isLast: false), as: T.self),
       to: y + index,
@@ -341,13 +341,7 @@ struct Normalization<N: Norm, A: Affine> {
       let (first, step) = columns(0..<end, by: 2 &* width, descends: descends)
       var column = first
       while index < end {
-        let x = row.loadTwo(column)
-        let terms = affine.splitTerms(at: column, isLast: false)
-        store(
-          (
-            affine.apply(normalize(x.0, isCoarse: Y.isCoarse), terms.0),
-            affine.apply(normalize(x.1, isCoarse: Y.isCoarse), terms.1)
-          ), to: y + column, streams: true)
+        self(twoOf: row, at: column, into: y, streams: true)
         column &+= step
         index &+= 2 &* width
       }
